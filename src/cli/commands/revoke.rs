@@ -1,0 +1,49 @@
+//! `apikey revoke`
+
+use clap::Args;
+use serde::Serialize;
+
+use super::agreed::agreed_to_end;
+use crate::cli::args::{Global, UserArg};
+use crate::cli::output::Output;
+use crate::error::Result;
+use crate::revoke::revoke;
+use crate::timestamp::Timestamp;
+
+/// Stop accepting a user's key, at once and for good
+///
+/// Revokes the active key, and with it one that is on its way into a file and those that a refresh
+/// left a grace period. Asks first where there is somebody to answer.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    user: UserArg,
+
+    /// Don't ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Serialize)]
+struct RevokedJson<'a> {
+    message: &'a str,
+    user: &'a str,
+    revoked_key_prefix: Option<&'a str>,
+}
+
+pub fn run(args: &Revoke, global: &Global, output: &Output) -> Result<()> {
+    let user = args.user.or_caller()?;
+    let (mut store, agreed) = agreed_to_end(&user, args.yes, "Revoke", || global.open())?;
+    let revoked = revoke(&mut store, &user, agreed.as_deref(), Timestamp::now)?;
+    let prefixes: Vec<&str> = revoked.iter().map(|key| key.prefix.as_str()).collect();
+    let message = format!("Revoked {} of {user}.", prefixes.join(", "));
+    output.note(&message);
+    if output.is_json() {
+        output.object(&RevokedJson {
+            message: &message,
+            user: user.as_str(),
+            revoked_key_prefix: prefixes.first().copied(),
+        })?;
+    }
+    Ok(())
+}

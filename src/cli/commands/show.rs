@@ -1,0 +1,25 @@
+//! `apikey show`
+
+use clap::Args;
+
+use crate::cli::args::{Global, UserArg};
+use crate::cli::output::Output;
+use crate::cli::table;
+use crate::error::Result;
+use crate::revoke::no_key;
+use crate::timestamp::Timestamp;
+
+/// Show what is known of a user's current key; never the key
+///
+/// Its prefix, name and status, and when it was issued, last used, and expires.
+#[derive(Debug, Args)]
+pub struct Show {
+    #[command(flatten)]
+    user: UserArg,
+}
+
+pub fn run(args: &Show, global: &Global, output: &Output) -> Result<()> {
+    let user = args.user.or_caller()?;
+    let key = global.open()?.show(&user, Timestamp::now())?.ok_or_else(|| no_key(&user))?;
+    if output.is_json() { output.object(&key) } else { output.text(&table::one(&key)) }
+}

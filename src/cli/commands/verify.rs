@@ -1,0 +1,122 @@
+//! `apikey verify`
+
+use std::io::{self, IsTerminal as _};
+
+use clap::Args;
+use nix::errno::Errno;
+use nix::unistd;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use crate::cli::args::Global;
+use crate::cli::output::Output;
+use crate::cli::prompt;
+use crate::error::{Code, Error, Result};
+use crate::key::Key;
+use crate::store::Record;
+use crate::text::printable;
+use crate::timestamp::Timestamp;
+use crate::verify::Verdict;
+
+/// Say whose key it is that is read from standard input, or why it is refused
+///
+/// Reads one key, with or without a line's end, and never from an argument or a variable, where
+/// others could see it. At a terminal it asks for the key without showing it. Exits 0 where the key
+/// is accepted and 5 where it is not. Writes down, to the minute, when the key was last used,
+/// where that needs no waiting.
+#[derive(Debug, Args)]
+pub struct Verify {}
+
+#[derive(Serialize)]
+struct VerdictJson<'a> {
+    valid: bool,
+    status: &'a str,
+    id: Option<&'a str>,
+    user: Option<&'a str>,
+    prefix: Option<&'a str>,
+    name: Option<&'a str>,
+    expires_at: Option<Timestamp>,
+}
+
+pub fn run(_: &Verify, global: &Global, output: &Output) -> Result<()> {
+    let mut store = global.open()?;
+    let key = read_key()?;
+    let now = Timestamp::now();
+    let verdict = store.verify(&key, now)?;
+    if output.is_json() {
+        output.object(&verdict_json(&verdict))?;
+    }
+    let record = accepted(verdict)?;
+    if !output.is_json() {
+        let line =
+            format!("{} is accepted: the {} key of {}", record.prefix, record.status.as_str(), record.user);
+        output.text(&format!("{}\n", printable(&line)))?;
+    }
+    // The answer is out. That the use could not be written down is no reason to take it back.
+    drop(store.record_use(&record, now));
+    Ok(())
+}
+
+fn verdict_json(verdict: &Verdict) -> VerdictJson<'_> {
+    let (status, record) = match verdict {
+        Verdict::Accepted(record) | Verdict::Refused(record) => (record.status.as_str(), Some(record)),
+        Verdict::Unknown => ("unknown", None),
+        Verdict::Malformed => ("malformed", None),
+    };
+    VerdictJson {
+        valid: matches!(verdict, Verdict::Accepted(_)),
+        status,
+        id: record.map(|record| record.id.as_str()),
+        user: record.map(|record| record.user.as_str()),
+        prefix: record.map(|record| record.prefix.as_str()),
+        name: record.and_then(|record| record.name.as_deref()),
+        expires_at: record.and_then(|record| record.expires_at),
+    }
+}
+
+fn accepted(verdict: Verdict) -> Result<Record> {
+    let why = match verdict {
+        Verdict::Accepted(record) => return Ok(record),
+        Verdict::Refused(record) => {
+            format!("{}, a key of {}, is {}", record.prefix, record.user, record.status.as_str())
+        }
+        Verdict::Unknown => "no such key was ever issued from this database".into(),
+        Verdict::Malformed => "that is not a whole key, to the letter".into(),
+    };
+    Err(Error::new(Code::InvalidKey, format!("not accepted: {why}")))
+}
+
+/// As much as a key with a line's end, and one byte more: whatever is longer is no key.
+const LONGEST: usize = Key::LENGTH + 3;
+
+fn read_key() -> Result<Zeroizing<Vec<u8>>> {
+    let mut input = Zeroizing::new(vec![0; LONGEST]);
+    let length = if io::stdin().is_terminal() {
+        prompt::read_hidden("Key (it is not shown): ", &mut input)?
+    } else {
+        read_all(&mut input)?
+    };
+    input.truncate(length);
+    if input.ends_with(b"\n") {
+        let line_end = if input.ends_with(b"\r\n") { 2 } else { 1 };
+        input.truncate(length - line_end);
+    }
+    Ok(input)
+}
+
+/// Reads past every buffer that would keep a copy, until the end or until `input` is full.
+fn read_all(input: &mut [u8]) -> Result<usize> {
+    let mut length = 0;
+    while length < input.len() {
+        match unistd::read(io::stdin(), &mut input[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(Errno::EINTR) => {}
+            Err(error) => {
+                let message = format!("cannot read the key from standard input: {error}");
+                return Err(Error::new(Code::InternalError, message));
+            }
+        }
+    }
+    Ok(length)
+}

@@ -1,0 +1,63 @@
+//! The command line: arguments in, output and an exit status out.
+
+mod args;
+mod commands;
+mod handover;
+mod json;
+mod output;
+mod process;
+mod prompt;
+mod table;
+mod usage;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+
+use self::args::Global;
+use self::commands::Command;
+use self::output::Output;
+use crate::error::Result;
+
+/// Issue, show, refresh, revoke and verify API keys from one SQLite file
+#[derive(Debug, Parser)]
+#[command(name = "apikey", version, max_term_width = 80, after_help = EXIT_STATUSES)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0 done                 4 the user has no key      8 key not handed over
+  1 fault, I/O error     5 key not accepted         9 key not yet in its file
+  2 wrong usage          6 no usable database      10 answered no, or Ctrl-C
+  3 user has a key       7 not permitted";
+
+/// The definitions of the command line: what completion and the manual are made from.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Runs the program with `args`, the first of which is its name, and returns its exit status.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let cli = match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found))
+    {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(&error, &args),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    match run(cli, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.failure(&error),
+    }
+}
+
+fn run(cli: Cli, output: &Output) -> Result<()> {
+    process::harden()?;
+    cli.command.run(&cli.global, output)
+}

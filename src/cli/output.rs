@@ -1,0 +1,170 @@
+//! The one place that owns the streams. Standard output is data, standard error is everything that
+//! is said to a person.
+
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
+use nix::unistd;
+use serde::Serialize;
+
+use super::json;
+use crate::error::{Code, Error, Result};
+use crate::text::printable;
+
+/// Where output goes, and in which form.
+#[derive(Debug)]
+pub struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    /// Output as the caller asked for it.
+    pub fn new(json: bool, quiet: bool) -> Self {
+        Output { json, quiet }
+    }
+
+    /// Whether JSON was asked for.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Says a line to a person, who may have asked for quiet.
+    pub fn note(&self, line: &str) {
+        if !self.json && !self.quiet {
+            say(&printable(line));
+        }
+    }
+
+    /// Says why the program failed, and returns the exit status that says so too.
+    pub fn failure(&self, error: &Error) -> ExitCode {
+        let code = error.code();
+        if self.json {
+            let failure = Failure { code: code.as_str(), message: error.to_string() };
+            say(&json::to_string(&failure));
+        } else {
+            let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
+            say(&format!("apikey: {error}{hint}"));
+        }
+        ExitCode::from(code.exit_status())
+    }
+
+    /// Writes `record` as the one JSON object on standard output.
+    pub fn object(&self, record: &impl Serialize) -> Result<()> {
+        self.data(|out| Ok(json::write_line(out, record)?))
+    }
+
+    /// Writes text that is made to be printed, lines and all, to standard output.
+    pub fn text(&self, text: &str) -> Result<()> {
+        self.data(|out| Ok(out.write_all(text.as_bytes())?))
+    }
+
+    /// Lets `write` write data to standard output. A reader that closes the pipe ends it quietly;
+    /// where `write` fails, what is not out yet stays in.
+    pub fn data(&self, write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Stopped>) -> Result<()> {
+        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        match write(&mut out).and_then(|()| Ok(out.flush()?)) {
+            Ok(()) => Ok(()),
+            Err(stopped) => {
+                drop(out.into_parts());
+                stopped.into_result()
+            }
+        }
+    }
+
+    /// Checks that a key written to standard output would reach somebody.
+    pub fn check_takes_key(&self) -> Result<()> {
+        let stdout = stdout_status()?;
+        // Rust opens a closed standard output as /dev/null.
+        if SFlag::from_bits_truncate(stdout.st_mode).contains(SFlag::S_IFCHR)
+            && stdout.st_rdev == makedev(1, 3)
+        {
+            return Err(undeliverable("standard output is closed or /dev/null"));
+        }
+        Ok(())
+    }
+
+    /// Checks that standard output is none of `files`: the database must never hold a key.
+    pub fn check_is_none_of(&self, files: &[PathBuf]) -> Result<()> {
+        let stdout = stdout_status()?;
+        let same = |path: &&PathBuf| {
+            path.symlink_metadata()
+                .is_ok_and(|file| (file.dev(), file.ino()) == (stdout.st_dev, stdout.st_ino))
+        };
+        match files.iter().find(same) {
+            Some(path) => Err(undeliverable(&format!("standard output is {}", path.display()))),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes a secret to standard output in one write, past every buffer that would keep a copy.
+    pub fn secret(&self, secret: &[u8]) -> Result<()> {
+        loop {
+            match unistd::write(io::stdout(), secret) {
+                Ok(written) if written == secret.len() => return Ok(()),
+                Ok(_) => return Err(undeliverable("standard output took only a part of the key")),
+                Err(Errno::EINTR) => {}
+                Err(error) => {
+                    return Err(undeliverable(&format!("cannot write to standard output: {error}")));
+                }
+            }
+        }
+    }
+}
+
+/// Why data did not get out.
+pub enum Stopped {
+    /// Standard output did not take it.
+    Output(io::Error),
+    /// There was no more to be had.
+    Source(Error),
+}
+
+impl Stopped {
+    fn into_result(self) -> Result<()> {
+        match self {
+            Stopped::Output(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Stopped::Output(error) => {
+                Err(Error::new(Code::InternalError, format!("cannot write to standard output: {error}")))
+            }
+            Stopped::Source(error) => Err(error),
+        }
+    }
+}
+
+impl From<io::Error> for Stopped {
+    fn from(error: io::Error) -> Self {
+        Stopped::Output(error)
+    }
+}
+
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Stopped::Source(error)
+    }
+}
+
+#[derive(Serialize)]
+struct Failure {
+    code: &'static str,
+    message: String,
+}
+
+fn stdout_status() -> Result<FileStat> {
+    fstat(io::stdout())
+        .map_err(|error| undeliverable(&format!("standard output cannot be looked at: {error}")))
+}
+
+fn undeliverable(why: &str) -> Error {
+    Error::new(Code::Undeliverable, format!("the key cannot be handed over, so none was issued: {why}"))
+        .hint("send standard output to where the key is to go, or name a file with --key-file")
+}
+
+/// Nothing can be said where standard error is gone, and nothing need be: the exit status tells.
+fn say(line: &str) {
+    drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+}

@@ -1,0 +1,40 @@
+//! What clap has to say, said this program's way.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind::BrokenPipe};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
+
+use super::output::Output;
+use crate::error::{Code, Error};
+
+/// Prints the help or the version that was asked for, or reports wrong usage.
+pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
+    // Whether to answer in JSON is to be known although the arguments could not be parsed.
+    let json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let output = Output::new(json, false);
+    if !matches!(error.kind(), DisplayHelp | DisplayVersion) {
+        return output.failure(&usage(&error.render().to_string()));
+    }
+    match error.print() {
+        Err(failed) if failed.kind() != BrokenPipe => output.failure(&unprinted(&failed)),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// clap's text is a message, a blank line, and then tips and the usage.
+fn usage(rendered: &str) -> Error {
+    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
+    let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
+    Error::new(Code::Usage, on_one_line(message, " ")).hint(on_one_line(rest, "; "))
+}
+
+fn on_one_line(text: &str, separator: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(separator)
+}
+
+fn unprinted(error: &io::Error) -> Error {
+    Error::new(Code::InternalError, format!("cannot write to standard output: {error}"))
+}

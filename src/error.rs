@@ -1,0 +1,115 @@
+//! Why something failed: a code for scripts, a message for people, a hint of what to do.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use crate::text::printable;
+
+/// What kind of failure it was. Part of the contract: scripts match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A fault of this program's own.
+    InternalError,
+    /// An I/O error or damage in the database.
+    DbError,
+    /// Bad arguments, or a question that nobody can be asked.
+    Usage,
+    /// The user has an active key already.
+    KeyExists,
+    /// The user has no key to show or revoke.
+    NoKey,
+    /// The key that was to be verified is not accepted.
+    InvalidKey,
+    /// No such database, not one of ours, a newer schema, or locked past the timeout.
+    DbUnavailable,
+    /// The operating system's permissions, or a database or folder that others may write.
+    Forbidden,
+    /// The key could not be handed over; nothing changed.
+    Undeliverable,
+    /// The key is issued and staged, but not yet in its file.
+    DeliveryPending,
+    /// The question was answered with no, or Ctrl-C; nothing changed.
+    Cancelled,
+}
+
+impl Code {
+    const fn name_and_exit_status(self) -> (&'static str, u8) {
+        match self {
+            Code::InternalError => ("INTERNAL_ERROR", 1),
+            Code::DbError => ("DB_ERROR", 1),
+            Code::Usage => ("USAGE", 2),
+            Code::KeyExists => ("KEY_EXISTS", 3),
+            Code::NoKey => ("NO_KEY", 4),
+            Code::InvalidKey => ("INVALID_KEY", 5),
+            Code::DbUnavailable => ("DB_UNAVAILABLE", 6),
+            Code::Forbidden => ("FORBIDDEN", 7),
+            Code::Undeliverable => ("UNDELIVERABLE", 8),
+            Code::DeliveryPending => ("DELIVERY_PENDING", 9),
+            Code::Cancelled => ("CANCELLED", 10),
+        }
+    }
+
+    /// The code as scripts read it, such as `KEY_EXISTS`.
+    pub const fn as_str(self) -> &'static str {
+        self.name_and_exit_status().0
+    }
+
+    /// The exit status of the program that fails with this code.
+    pub const fn exit_status(self) -> u8 {
+        self.name_and_exit_status().1
+    }
+}
+
+/// A failure. Its message says what failed and on what, its hint what to do about it.
+/// Neither ever holds a key, nor a character that could steer a terminal.
+#[derive(Debug)]
+pub struct Error {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+}
+
+/// What the fallible functions of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// A failure of kind `code`; `message` says what failed, on what.
+    pub fn new(code: Code, message: impl AsRef<str>) -> Self {
+        Error { code, message: printable(message.as_ref()).into_owned(), hint: None }
+    }
+
+    /// An operating system's error while `doing` something (`"read"`, `"make"`) to `path`:
+    /// [`Code::Forbidden`] where permissions are the reason, else `code`.
+    pub fn io(error: &io::Error, doing: &str, path: &Path, code: Code) -> Self {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        let forbidden = matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
+        let code = if forbidden { Code::Forbidden } else { code };
+        Error::new(code, format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// The same failure with a line that says what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
+        self.hint = Some(printable(hint.as_ref()).into_owned());
+        self
+    }
+
+    /// The kind of failure.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

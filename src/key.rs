@@ -1,0 +1,169 @@
+//! The secret: how it is made, read, named and hashed.
+//!
+//! A key is `ak_`, 64 lowercase hex digits (32 bytes from the operating system's generator) and 8
+//! hex digits of checksum (the first 4 bytes of the SHA-256 of everything before them): 75
+//! characters. A typo or a cut paste is caught before any look-up, and a secret scanner that knows
+//! `^ak_[0-9a-f]{72}$` gets no false hit.
+//!
+//! - A key lies in one heap buffer that is wiped when it is dropped; moving it copies a pointer.
+//! - It is neither `Clone` nor `Display`, and its `Debug` shows the prefix alone.
+//! - Only [`Key::expose`] gives it out: for the one write to standard output or to a key file.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::error::Result;
+use crate::random;
+
+const TAG: &[u8] = b"ak_";
+const RANDOM_BYTES: usize = 32;
+const CHECKSUM_BYTES: usize = 4;
+const CHECKSUM_START: usize = TAG.len() + 2 * RANDOM_BYTES;
+
+/// An API key in clear.
+pub struct Key(Box<Zeroizing<[u8; Key::LENGTH]>>);
+
+impl Key {
+    /// How long a key is, in bytes and in characters.
+    pub const LENGTH: usize = CHECKSUM_START + 2 * CHECKSUM_BYTES;
+
+    /// How much of a key its prefix is: `ak_` and 12 hex digits.
+    pub const PREFIX_LENGTH: usize = TAG.len() + 12;
+
+    /// A new key from the operating system's generator. Fails where that fails.
+    pub fn generate() -> Result<Self> {
+        let mut random = Zeroizing::new([0; RANDOM_BYTES]);
+        random::fill(&mut *random)?;
+        Ok(Self::from_random_bytes(&random))
+    }
+
+    fn from_random_bytes(random: &[u8; RANDOM_BYTES]) -> Self {
+        let mut key = Key(Box::new(Zeroizing::new([0; Key::LENGTH])));
+        let (body, checksum) = key.0.split_at_mut(CHECKSUM_START);
+        let (tag, digits) = body.split_at_mut(TAG.len());
+        tag.copy_from_slice(TAG);
+        encode_hex(random, digits);
+        encode_hex(&checksum_of(body), checksum);
+        key
+    }
+
+    /// The key that `text` is, to the byte. `None` where it is malformed: another length, another
+    /// character, or a checksum that does not fit.
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let bytes: &[u8; Key::LENGTH] = text.try_into().ok()?;
+        let (body, checksum) = bytes.split_at(CHECKSUM_START);
+        let digits = body.strip_prefix(TAG)?;
+        let is_hex = digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut expected = [0; 2 * CHECKSUM_BYTES];
+        encode_hex(&checksum_of(body), &mut expected);
+        if !is_hex || checksum != expected {
+            return None;
+        }
+        let mut key = Key(Box::new(Zeroizing::new([0; Key::LENGTH])));
+        key.0.copy_from_slice(bytes);
+        Some(key)
+    }
+
+    /// The first 15 characters: unique in a database, safe to print and to log.
+    pub fn prefix(&self) -> &str {
+        &self.expose()[..Self::PREFIX_LENGTH]
+    }
+
+    /// What is stored of the key.
+    pub fn hash(&self) -> KeyHash {
+        let mut hex = [0; KeyHash::LENGTH];
+        encode_hex(&Sha256::digest(self.0.as_slice()), &mut hex);
+        KeyHash(hex)
+    }
+
+    /// The key itself.
+    #[allow(clippy::expect_used, reason = "both constructors write nothing but ASCII")]
+    pub fn expose(&self) -> &str {
+        std::str::from_utf8(self.0.as_slice()).expect("a key is ASCII")
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}…)", self.prefix())
+    }
+}
+
+/// The lowercase hex SHA-256 of a key's text: 64 characters.
+#[derive(Clone, Copy)]
+pub struct KeyHash([u8; KeyHash::LENGTH]);
+
+impl KeyHash {
+    const LENGTH: usize = 64;
+
+    /// The hash as text.
+    #[allow(clippy::expect_used, reason = "hex digits are ASCII")]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a hash is ASCII")
+    }
+
+    /// Whether `stored` is this hash, in a time that does not tell where they differ.
+    pub fn matches(&self, stored: &str) -> bool {
+        self.0.ct_eq(stored.as_bytes()).into()
+    }
+}
+
+fn checksum_of(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let digest = Sha256::digest(body);
+    let mut checksum = [0; CHECKSUM_BYTES];
+    checksum.copy_from_slice(&digest[..CHECKSUM_BYTES]);
+    checksum
+}
+
+#[allow(clippy::expect_used, reason = "every caller's two lengths are constants that fit")]
+fn encode_hex(bytes: &[u8], digits: &mut [u8]) {
+    hex::encode_to_slice(bytes, digits).expect("two digits a byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random bytes, key and hash, worked out by hand:
+    /// `body=ak_$(…64 digits…); key=$body$(printf %s $body | sha256sum | cut -c1-8); printf %s $key | sha256sum`.
+    #[rustfmt::skip]
+    const VECTORS: [([u8; 32], &str, &str); 3] = [
+        ([0x00; 32],
+         "ak_00000000000000000000000000000000000000000000000000000000000000003bc04add",
+         "7191ddf563bd2568c5d7a2a2b445fd3f9cc614b73fde9f353e5eb41607c6bf5a"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,
+          16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31],
+         "ak_000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1fc4bc36b9",
+         "b85901687581dd47ea7bd1f0a0af124470812f429ae7cd46b4fb7d920b96c009"),
+        ([0xff; 32],
+         "ak_ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff55ca260e",
+         "4cd44db70b7d3c1d842e417d594215f57d5586d8b8439b7100f190071cb3cf4c"),
+    ];
+
+    #[test]
+    fn keys_are_made_parsed_and_hashed_as_the_published_vectors_say() {
+        for (random, text, hash) in VECTORS {
+            let made = Key::from_random_bytes(&random);
+            assert_eq!(made.expose(), text);
+            assert_eq!(made.prefix(), &text[..15]);
+            let parsed = Key::parse(text.as_bytes()).unwrap();
+            assert_eq!(parsed.hash().as_str(), hash);
+            assert!(parsed.hash().matches(hash));
+            assert!(!parsed.hash().matches(&hash[1..]));
+        }
+    }
+
+    #[test]
+    fn debug_output_of_a_key_does_not_hold_it() {
+        let shown = format!("{:?}", Key::from_random_bytes(&[0; 32]));
+        assert_eq!(shown, "Key(ak_000000000000…)");
+    }
+
+    #[test]
+    fn two_generated_keys_differ() {
+        assert_ne!(Key::generate().unwrap().expose(), Key::generate().unwrap().expose());
+    }
+}

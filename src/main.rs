@@ -1,0 +1,7 @@
+//! The program: the library's command line, and nothing else.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    apikey::cli::main(std::env::args_os())
+}

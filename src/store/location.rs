@@ -1,0 +1,181 @@
+//! Where a database lies, and whether it is safe to open there.
+//!
+//! SQLite opens its files by name, several of them, and more than once. So a name is handed to it
+//! only where nobody but the caller and those who own the data anyway can change what it names:
+//!
+//! - every folder above belongs to root, to the caller or (unless the caller is root) to the
+//!   database's owner, and others may not write it; a sticky one such as `/tmp` will do further up;
+//! - the database and each of its side files is a regular file with one link, belongs to one of
+//!   those three, and others may not write it.
+
+use std::fs::{self, Metadata};
+use std::io::ErrorKind::NotFound;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, access, geteuid};
+
+use crate::error::{Code, Error, Result};
+
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// The folder a database lies in and its path, absolute and with no link on the way.
+#[derive(Clone, Debug)]
+pub struct Location {
+    folder: PathBuf,
+    path: PathBuf,
+}
+
+/// Which file an open path named when it was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Location {
+    /// Where `path` is. Its folder must be there; the database itself need not.
+    pub fn new(path: &Path) -> Result<Self> {
+        let name = path.file_name().ok_or_else(|| {
+            Error::new(Code::DbUnavailable, format!("{} names a folder, not a database", path.display()))
+        })?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let folder = fs::canonicalize(folder)
+            .map_err(|error| Error::io(&error, "open the folder", folder, Code::DbUnavailable))?;
+        Ok(Location { path: folder.join(name), folder })
+    }
+
+    /// The database.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The file beside the database whose name is the database's with `suffix` at its end.
+    pub fn side_file(&self, suffix: &str) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(suffix);
+        name.into()
+    }
+
+    /// The files that belong to the database: itself, the log, its index, and the lock of writers.
+    pub fn files(&self) -> [PathBuf; 4] {
+        [self.path.clone(), self.side_file("-wal"), self.side_file("-shm"), self.side_file("-lock")]
+    }
+
+    /// Checks folders, database and side files as this module's page says; `None` where there is
+    /// no database.
+    pub fn check(&self) -> Result<Option<Identity>> {
+        let database = metadata(&self.path)?;
+        let owner = database.as_ref().map(Metadata::uid);
+        self.check_folders(owner)?;
+        for path in self.files() {
+            if let Some(found) = metadata(&path)? {
+                check_file(&path, &found, owner)?;
+            }
+        }
+        self.check_no_journal()?;
+        Ok(database.map(|found| Identity { device: found.dev(), inode: found.ino() }))
+    }
+
+    /// Checks that no log of another database lies where a new one would go: SQLite would play it
+    /// into the new one.
+    pub fn check_no_leftovers(&self) -> Result<()> {
+        let log = self.side_file("-wal");
+        if metadata(&log)?.is_some_and(|found| found.len() > 0) {
+            return Err(left_behind(&log));
+        }
+        Ok(())
+    }
+
+    /// An `apikey` database never has a rollback journal; SQLite would play one into it.
+    fn check_no_journal(&self) -> Result<()> {
+        let journal = self.side_file("-journal");
+        match metadata(&journal)? {
+            Some(_) => Err(left_behind(&journal)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_folders(&self, owner: Option<u32>) -> Result<()> {
+        for folder in self.folder.ancestors() {
+            let found = fs::symlink_metadata(folder)
+                .map_err(|error| Error::io(&error, "look at", folder, Code::DbUnavailable))?;
+            check_owner(folder, &found, owner)?;
+            let sticky_above = folder != self.folder && found.mode() & STICKY != 0;
+            if found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky_above {
+                return Err(writable_by_others(folder));
+            }
+        }
+        Ok(())
+    }
+
+    /// Names the file that the operating system keeps from the caller, where that is why SQLite
+    /// could not open the database.
+    pub fn forbidden_file(&self) -> Option<Error> {
+        let denied = self.files().into_iter().find(|path| {
+            metadata(path).is_ok_and(|found| found.is_some()) && access(path, AccessFlags::R_OK).is_err()
+        })?;
+        Some(
+            Error::new(Code::Forbidden, format!("{} may not be read", denied.display()))
+                .hint("who verifies keys needs read permission for the database, its -wal and its -shm"),
+        )
+    }
+}
+
+fn check_file(path: &Path, found: &Metadata, owner: Option<u32>) -> Result<()> {
+    let shown = path.display();
+    if !found.is_file() {
+        return Err(Error::new(Code::DbUnavailable, format!("{shown} is not a regular file")));
+    }
+    if found.nlink() != 1 {
+        let message = format!("{shown} has {} hard links", found.nlink());
+        return Err(Error::new(Code::DbUnavailable, message)
+            .hint("a database has exactly one name; remove the others"));
+    }
+    check_owner(path, found, owner)?;
+    if found.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(writable_by_others(path));
+    }
+    Ok(())
+}
+
+/// As root, only root's own files are trusted: their owner could swap what root is about to write.
+fn check_owner(path: &Path, found: &Metadata, database_owner: Option<u32>) -> Result<()> {
+    let (uid, caller) = (found.uid(), geteuid().as_raw());
+    let of_database = caller != 0 && database_owner == Some(uid);
+    if uid == 0 || uid == caller || of_database {
+        return Ok(());
+    }
+    Err(Error::new(Code::Forbidden, format!("{} belongs to uid {uid}, who could swap it", path.display()))
+        .hint("run apikey as that user, or keep the database where root alone owns every folder above it"))
+}
+
+fn writable_by_others(path: &Path) -> Error {
+    Error::new(Code::Forbidden, format!("others may write {}", path.display()))
+        .hint(format!("chmod o-w {}", path.display()))
+}
+
+fn left_behind(path: &Path) -> Error {
+    Error::new(
+        Code::DbUnavailable,
+        format!("{} was left by another program or another database", path.display()),
+    )
+    .hint("find out whose it is, and move it away")
+}
+
+fn metadata(path: &Path) -> Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == NotFound => Ok(None),
+        Err(error) => Err(Error::io(&error, "look at", path, Code::DbUnavailable)),
+    }
+}

@@ -1,0 +1,75 @@
+//! The queue of writers.
+//!
+//! SQLite's busy handler sleeps and tries again, so under contention some writer waits for
+//! seconds. An advisory lock (flock(2)) on a file beside the database is a queue instead. It also
+//! covers what SQLite's own lock can't: the replacement of a key file between two transactions.
+//! The kernel lets go of it when the process ends, however it ends; its file stays.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Code, Error, Result};
+
+/// The right to write: whoever holds it is the one writer. Let go of when dropped.
+#[derive(Debug)]
+pub struct WriteLock {
+    file: File,
+}
+
+impl WriteLock {
+    /// Waits up to `timeout` for the lock on the file at `path`, which is made 0600 where it is
+    /// missing. `None` where the time is over.
+    pub fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
+        let failed = |error: io::Error| Error::io(&error, "lock", path, Code::DbError);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(OFlag::O_NOFOLLOW.bits())
+            .open(path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(WriteLock { file })),
+            Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
+            Err(TryLockError::WouldBlock) => wait_for(file, timeout).map_err(failed),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Lets whoever may write the database take the lock, and nobody who may only read it: a lock
+    /// held for ever would keep every writer out.
+    pub fn share_with_writers_of(&self, database: &Path) -> Result<()> {
+        let failed = |error: io::Error| {
+            Error::io(&error, "share the lock with the writers of", database, Code::DbError)
+        };
+        let group_writes = database.symlink_metadata().map_err(failed)?.mode() & 0o020;
+        let wanted = if group_writes == 0 { 0o600 } else { 0o660 };
+        let found = self.file.metadata().map_err(failed)?;
+        if found.mode() & 0o777 != wanted {
+            self.file.set_permissions(Permissions::from_mode(wanted)).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// flock(2) has no time limit, so a thread waits. When the time is over before the lock is there,
+/// the thread gets it later, finds nobody to give it to, and lets go of it.
+fn wait_for(file: File, timeout: Duration) -> io::Result<Option<WriteLock>> {
+    let (give, take) = mpsc::sync_channel(0);
+    thread::Builder::new().name("write lock".into()).spawn(move || {
+        let locked = file.lock().map(|()| WriteLock { file });
+        drop(give.send(locked));
+    })?;
+    match take.recv_timeout(timeout) {
+        Ok(locked) => locked.map(Some),
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,295 @@
+//! The database of keys: the one part of the program that knows SQL.
+//!
+//! - Where a database is and that nobody can swap it: `location.rs`. What kind of file it is,
+//!   before SQLite touches it: `header.rs`. What it holds: `schema.rs`. Who writes next: `lock.rs`.
+//! - A write takes the [`WriteLock`], then begins an immediate transaction, then checks the schema,
+//!   and only then writes. A database that is damaged, newer or not ours is never written to.
+//! - The journal is a write-ahead log, `synchronous=FULL`; the log and its index stay when the last
+//!   process closes, and nothing is moved from the log to the database then. So a commit is one
+//!   write and one fsync, and a reader with no more than read permission finds a database that it
+//!   can open at any moment (<https://sqlite.org/wal.html>, "Read-Only Databases").
+//! - An error from COMMIT does not say that nothing was committed. After one the database is
+//!   opened anew and read, and what it says is believed.
+
+mod failure;
+mod header;
+mod location;
+mod lock;
+mod make;
+mod record;
+mod schema;
+mod transaction;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension as _, TransactionBehavior};
+
+use self::failure::failure;
+use self::header::Header;
+pub use self::location::Location;
+pub use self::lock::WriteLock;
+use self::make::make;
+use self::record::columns;
+pub use self::record::{Record, Status};
+pub(crate) use self::transaction::NewKey;
+pub use self::transaction::Transaction;
+use crate::error::{Code, Error, Result};
+use crate::key::KeyHash;
+use crate::timestamp::Timestamp;
+use crate::user::User;
+
+/// Pages in the log after which a commit moves them to the database. Each page left costs every
+/// process that opens the database a checksum of it; each move costs two fsyncs more.
+const CHECKPOINT_PAGES: u32 = 64;
+
+/// To what `last_used_at` is precise.
+const USE_PRECISION: Duration = Duration::from_secs(60);
+
+/// An open database of keys.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    location: Location,
+    timeout: Duration,
+    read_only: bool,
+    is_wal: bool,
+}
+
+/// What a write has achieved once it is committed: the key with this hash has this status, which
+/// it did not have before.
+pub(crate) struct Outcome {
+    pub key_hash: String,
+    pub status: Status,
+}
+
+impl Store {
+    /// Opens the database at `path`, for writing where the operating system allows that. Whoever
+    /// waits for another process does so for up to `timeout`.
+    ///
+    /// Fails with [`Code::DbUnavailable`] where there is none, it is not one of ours, or its schema
+    /// is newer; with [`Code::Forbidden`] where it may not be read or others may write it.
+    pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
+        Self::open_at(Location::new(path)?, timeout)
+    }
+
+    /// Opens the database at `path`, or makes it where there is none: all of it or, after a crash,
+    /// nothing; readable by its owner alone.
+    pub fn open_or_create(path: &Path, timeout: Duration) -> Result<Self> {
+        let location = Location::new(path)?;
+        if location.check()?.is_none() {
+            let _lock = lock(&location, timeout)?;
+            if location.check()?.is_none() {
+                make(&location)?;
+            }
+        }
+        Self::open_at(location, timeout)
+    }
+
+    fn open_at(location: Location, timeout: Duration) -> Result<Self> {
+        let Some(identity) = location.check()? else {
+            let message = format!("there is no database at {}", location.path().display());
+            return Err(
+                Error::new(Code::DbUnavailable, message).hint("`apikey create` makes it, --db names another")
+            );
+        };
+        let failed = |error| failure(&error, &location);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let connection = Connection::open_with_flags(location.path(), flags).map_err(failed)?;
+        let mut moved = 0;
+        connection.file_control(Some(c"main"), FileControl::HasMoved(&mut moved)).map_err(failed)?;
+        if moved != 0 || location.check()? != Some(identity) {
+            let message = format!("{} was replaced while it was being opened", location.path().display());
+            return Err(Error::new(Code::DbUnavailable, message).hint("try again"));
+        }
+        let header = Header::read(&connection)
+            .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
+        let application_id = if header.is_sqlite { header.application_id } else { 0 };
+        schema::check_version(location.path(), application_id, header.user_version)?;
+        configure(&connection, timeout).map_err(failed)?;
+        let read_only = connection.is_readonly(c"main").map_err(failed)?;
+        let store = Store { connection, timeout, read_only, is_wal: header.is_wal, location };
+        if header.has_partial_page && !store.log_has_pages()? {
+            let message = format!("{} is damaged: its last page is cut off", store.location.path().display());
+            return Err(Error::new(Code::DbError, message).hint("restore it from a backup"));
+        }
+        Ok(store)
+    }
+
+    /// Where the database is.
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// Waits for the right to write. Fails with [`Code::DbUnavailable`] when the time is over, with
+    /// [`Code::Forbidden`] where the database may only be read.
+    pub fn lock(&self) -> Result<WriteLock> {
+        if self.read_only {
+            let message = format!("{} may not be written", self.location.path().display());
+            return Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"));
+        }
+        let lock = lock(&self.location, self.timeout)?;
+        lock.share_with_writers_of(self.location.path())?;
+        Ok(lock)
+    }
+
+    /// Does `work` as one immediate transaction, which is committed where that succeeds and undone
+    /// where it fails. Who holds the lock may do so more than once.
+    pub(crate) fn write<T>(
+        &mut self,
+        _lock: &WriteLock,
+        work: impl FnOnce(&Transaction<'_>) -> Result<(T, Outcome)>,
+    ) -> Result<T> {
+        if !self.is_wal {
+            self.read(|_| Ok(()))?;
+            self.connection
+                .pragma_update(None, "journal_mode", "WAL")
+                .map_err(|error| self.failed(&error))?;
+            self.is_wal = true;
+        }
+        let transaction = self.begin(TransactionBehavior::Immediate)?;
+        let (value, outcome) = work(&Transaction { connection: &transaction, location: &self.location })?;
+        let Err(error) = transaction.commit() else { return Ok(value) };
+        let error = self.failed(&error);
+        if self.took_hold(&outcome)? { Ok(value) } else { Err(error) }
+    }
+
+    /// Does `work` as one transaction that writes nothing: an immediate one, so that it sees no
+    /// state that another is about to replace, or a plain one on a database that may only be read.
+    pub(crate) fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let behavior =
+            if self.read_only { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
+        let transaction = self.begin(behavior)?;
+        work(&Transaction { connection: &transaction, location: &self.location })
+    }
+
+    /// The user's current key as it stands at `now`: the active one, or the one that was until it
+    /// expired.
+    pub fn show(&self, user: &User, now: Timestamp) -> Result<Option<Record>> {
+        self.read(|transaction| transaction.current(user, None, now))
+    }
+
+    /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted
+    /// at `now`, or with `all` of them; by user, oldest first. Keeps one in memory at a time, and
+    /// is in nobody's way however long it takes.
+    pub fn list<E: From<Error>>(
+        &self,
+        user: Option<&User>,
+        all: bool,
+        now: Timestamp,
+        each: impl FnMut(Record) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let transaction = self.begin(TransactionBehavior::Deferred)?;
+        Transaction { connection: &transaction, location: &self.location }.for_each(user, all, now, each)
+    }
+
+    /// The record of the key with this hash as it stands at `now`; `None` where there is none. It
+    /// is accepted where its [`Status::is_accepted`].
+    pub fn find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<Record>> {
+        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE key_hash = ?1");
+        let found = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut find| find.query_row([hash.as_str()], |row| Record::read(row, now)).optional())
+            .map_err(|error| self.failed(&error))?;
+        Ok(found.filter(|record| hash.matches(&record.key_hash)))
+    }
+
+    /// Writes that `key`, which was just verified, was used at `now`: at most once a minute, with
+    /// no fsync, and only where no other process is writing, so that nobody ever waits for it.
+    /// Returns whether it wrote.
+    pub fn record_use(&mut self, key: &Record, now: Timestamp) -> Result<bool> {
+        // A use in the future is a clock that went back: not to be believed.
+        let recent = |used: Timestamp| now.since(used).is_some_and(|age| age < USE_PRECISION);
+        if self.read_only || !self.is_wal || key.last_used_at.is_some_and(recent) {
+            return Ok(false);
+        }
+        let Some(_lock) = WriteLock::acquire(&self.location.side_file("-lock"), Duration::ZERO)? else {
+            return Ok(false);
+        };
+        let failed = |error| failure(&error, &self.location);
+        self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
+        self.connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
+        let written = self.begin(TransactionBehavior::Immediate).and_then(|transaction| {
+            Transaction { connection: &transaction, location: &self.location }.record_use(key, now)?;
+            transaction.commit().map_err(failed)
+        });
+        configure(&self.connection, self.timeout).map_err(failed)?;
+        written.map(|()| true)
+    }
+
+    fn begin(&self, behavior: TransactionBehavior) -> Result<rusqlite::Transaction<'_>> {
+        let failed = |error| self.failed(&error);
+        let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behavior).map_err(failed)?;
+        let version = |name| transaction.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
+        schema::check_version(self.location.path(), version("application_id")?, version("user_version")?)?;
+        if !schema::is_unchanged(&transaction).map_err(failed)? {
+            let message = format!(
+                "{} is not an apikey database: its schema was changed",
+                self.location.path().display()
+            );
+            return Err(Error::new(Code::DbUnavailable, message).hint("undo the change, or restore a backup"));
+        }
+        Ok(transaction)
+    }
+
+    /// Whether the transaction whose commit failed was committed all the same.
+    ///
+    /// Its frames may lie in the log, whole but not yet valid, and would come to life when the log
+    /// is next read from its start. So it is read from its start now: all of this connection is
+    /// closed before the database is opened anew. Where another process keeps it open, a write of
+    /// what is there already buries them.
+    fn took_hold(&mut self, outcome: &Outcome) -> Result<bool> {
+        let unknown = |error: Error| {
+            Error::new(error.code(), format!("a commit failed, and whether it took hold is unknown: {error}"))
+                .hint("look with `apikey show` before you go on")
+        };
+        let nothing = Connection::open_in_memory().map_err(|error| unknown(self.failed(&error)))?;
+        drop(std::mem::replace(&mut self.connection, nothing));
+        *self = Self::open_at(self.location.clone(), self.timeout).map_err(unknown)?;
+        let status: Option<String> = self
+            .connection
+            .query_row("SELECT status FROM keys WHERE key_hash = ?1", [&outcome.key_hash], |row| row.get(0))
+            .optional()
+            .map_err(|error| unknown(self.failed(&error)))?;
+        if status.as_deref() == Some(outcome.status.as_str()) {
+            return Ok(true);
+        }
+        // Where this fails too, the disk takes no write at all: there is nothing more to be done.
+        drop(self.connection.pragma_update(None, "user_version", schema::VERSION));
+        Ok(false)
+    }
+
+    /// Whether the log has pages that are not in the database yet.
+    fn log_has_pages(&self) -> Result<bool> {
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
+                Ok(row.get::<_, i64>(1)? > row.get::<_, i64>(2)?)
+            })
+            .map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &rusqlite::Error) -> Error {
+        failure(error, &self.location)
+    }
+}
+
+fn lock(location: &Location, timeout: Duration) -> Result<WriteLock> {
+    WriteLock::acquire(&location.side_file("-lock"), timeout)?.ok_or_else(|| failure::locked(location))
+}
+
+fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(timeout)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+}

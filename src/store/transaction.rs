@@ -1,0 +1,162 @@
+//! What can be done to the keys inside one transaction.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::record::{Record, Status, columns};
+use super::{Location, failure};
+use crate::error::{Code, Error, Result};
+use crate::key::Key;
+use crate::timestamp::Timestamp;
+use crate::user::User;
+
+/// An open transaction. [`Store`](super::Store) begins and ends it.
+pub struct Transaction<'store> {
+    pub(super) connection: &'store Connection,
+    pub(super) location: &'store Location,
+}
+
+/// What is known of a key before it is inserted.
+pub(crate) struct NewKey<'a> {
+    pub id: String,
+    pub user: &'a User,
+    pub name: Option<&'a str>,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Transaction<'_> {
+    /// The user's current key: the active one, or the one that was until it expired. Fails with
+    /// [`Code::Cancelled`] where its prefix is not the one that somebody `agreed` to.
+    pub(crate) fn current(
+        &self,
+        user: &User,
+        agreed: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Option<Record>> {
+        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
+        let current = self.run(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            statement.query_row([user.as_str()], |row| Record::read(row, now)).optional()
+        })?;
+        match agreed {
+            Some(agreed) if current.as_ref().is_none_or(|current| current.prefix != agreed) => {
+                Err(Error::new(
+                    Code::Cancelled,
+                    format!("{agreed} is no longer the key of {user}; nothing changed"),
+                )
+                .hint("somebody replaced or revoked it while you were asked"))
+            }
+            _ => Ok(current),
+        }
+    }
+
+    /// What the user has that is accepted, or would be if the clock went back; the current key
+    /// first.
+    pub(crate) fn held(&self, user: &User, now: Timestamp) -> Result<Vec<Record>> {
+        // One arm for each status, as a literal: only so can SQLite use the partial indexes.
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE user = ?1 AND status = 'active' UNION ALL ",
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE user = ?1 AND status = 'pending' UNION ALL ",
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE user = ?1 AND status = 'retiring'",
+        );
+        self.run(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            statement.query_map([user.as_str()], |row| Record::read(row, now))?.collect()
+        })
+    }
+
+    /// Inserts `key` as the user's active one and returns its record. `None` where another key has
+    /// the same prefix.
+    pub(crate) fn insert(&self, key: &Key, new: &NewKey<'_>) -> Result<Option<Record>> {
+        let sql = concat!(
+            "INSERT INTO keys (key_hash, id, user, prefix, name, status, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6, ?7)
+             ON CONFLICT (prefix) DO NOTHING RETURNING ",
+            columns!()
+        );
+        let hash = key.hash();
+        let parameters = params![
+            hash.as_str(),
+            new.id,
+            new.user.as_str(),
+            key.prefix(),
+            new.name,
+            new.created_at.to_string(),
+            new.expires_at.map(|at| at.to_string()),
+        ];
+        self.run(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            statement.query_row(parameters, |row| Record::read(row, new.created_at)).optional()
+        })
+    }
+
+    /// Takes the current key out of its place: accepted until `valid_until` where that is given
+    /// and the key has not expired, else not accepted from now on.
+    pub(crate) fn retire(
+        &self,
+        current: &Record,
+        valid_until: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let (status, revoked_at) = match (current.status, valid_until) {
+            (Status::Expired, _) => (Status::Expired, None),
+            (_, None) => (Status::Revoked, Some(now)),
+            (_, Some(until)) => (Status::Retiring, Some(until)),
+        };
+        self.set_status(current, status, revoked_at)
+    }
+
+    fn set_status(&self, key: &Record, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {
+        let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE key_hash = ?1";
+        let parameters = params![key.key_hash, status.as_str(), revoked_at.map(|at| at.to_string())];
+        self.run(|connection| connection.prepare(sql)?.execute(parameters))?;
+        Ok(())
+    }
+
+    /// Revokes a key at once and for good. What was revoked before keeps its time.
+    pub(crate) fn revoke(&self, key: &Record, now: Timestamp) -> Result<()> {
+        let revoked_at = key.revoked_at.map_or(now, |before| before.min(now));
+        self.set_status(key, Status::Revoked, Some(revoked_at))
+    }
+
+    /// Writes that the key was used now.
+    pub(crate) fn record_use(&self, key: &Record, now: Timestamp) -> Result<()> {
+        let sql = "UPDATE keys SET last_used_at = ?2 WHERE key_hash = ?1";
+        self.run(|connection| connection.prepare(sql)?.execute(params![key.key_hash, now.to_string()]))?;
+        Ok(())
+    }
+
+    /// What [`Store::list`](super::Store::list) does.
+    pub(crate) fn for_each<E: From<Error>>(
+        &self,
+        user: Option<&User>,
+        all: bool,
+        now: Timestamp,
+        mut each: impl FnMut(Record) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY user, created_at, id"
+        );
+        let mut statement = self.run(|connection| connection.prepare(sql))?;
+        let mut rows = self.run(|_| statement.query([user.map(User::as_str)]))?;
+        while let Some(row) = self.run(|_| rows.next())? {
+            let record = self.run(|_| Record::read(row, now))?;
+            if all || record.status.is_accepted() {
+                each(record)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run<'a, T>(&'a self, statement: impl FnOnce(&'a Connection) -> rusqlite::Result<T>) -> Result<T> {
+        statement(self.connection).map_err(|error| failure(&error, self.location))
+    }
+}

@@ -1,0 +1,91 @@
+//! Moments, as the database, the JSON and the tables write them.
+
+use std::fmt;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Utc};
+use serde::{Serialize, Serializer};
+
+/// A moment in UTC to the millisecond, between the years 0 and 9999, written
+/// `2026-11-22T08:19:03.123Z` (RFC 3339, section 5.6). The width never varies, so comparing two
+/// as text, as SQL does, compares the moments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// The moment this is called, by the system's clock. Everything else takes the time as an
+    /// argument.
+    #[allow(clippy::disallowed_methods, reason = "the one clock")]
+    pub fn now() -> Self {
+        Timestamp(Utc::now().trunc_subsecs(3))
+    }
+
+    /// The last moment there is.
+    pub const MAX: Self = Timestamp(DateTime::<Utc>::MAX_UTC);
+
+    /// The moment that `text` names, in exactly the format above; `None` for anything else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
+        let fixed_width = text.len() == 24 && text.ends_with('Z');
+        fixed_width.then_some(Timestamp(moment))
+    }
+
+    /// The moment `duration` later, to the millisecond; `None` past the year 9999.
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        let duration = chrono::Duration::from_std(duration).ok()?;
+        let sum = self.0.checked_add_signed(duration)?.trunc_subsecs(3);
+        (sum.year() <= 9999).then_some(Timestamp(sum))
+    }
+
+    /// How long before this moment `earlier` was; `None` where it was later.
+    pub fn since(self, earlier: Self) -> Option<Duration> {
+        self.0.signed_duration_since(earlier.0).to_std().ok()
+    }
+
+    /// Milliseconds since 1970, 0 before.
+    pub fn unix_millis(self) -> u64 {
+        u64::try_from(self.0.timestamp_millis()).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_read_back_as_it_was_written() {
+        for text in ["2026-11-22T08:19:03.123Z", "1970-01-01T00:00:00.000Z", "2038-01-19T03:14:08.000Z"] {
+            assert_eq!(Timestamp::parse(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "2026-11-22",
+            "2026-11-22T08:19:03Z",
+            "2026-11-22T08:19:03.123+00:00",
+            "x026-11-22T08:19:03.123Z",
+        ] {
+            assert!(Timestamp::parse(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn adding_past_the_year_9999_is_refused() {
+        let now = Timestamp::parse("2026-11-22T08:19:03.123Z").unwrap();
+        let day = Duration::from_secs(86_400);
+        assert_eq!(now.checked_add(day).unwrap().to_string(), "2026-11-23T08:19:03.123Z");
+        assert!(now.checked_add(day * 366 * 8000).is_none());
+        assert!(now.checked_add(Duration::MAX).is_none());
+    }
+}

@@ -1,0 +1,42 @@
+//! Whom a key belongs to.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Code, Error, Result};
+
+/// Whom a key belongs to: a person, a service, a daemon. A name, not an account:
+/// `[A-Za-z0-9]` first, then `[A-Za-z0-9._@+:-]`, 1 to 128 bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User(String);
+
+impl User {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for User {
+    type Err = Error;
+
+    /// Fails with [`Code::Usage`] on anything that is not a user.
+    fn from_str(text: &str) -> Result<Self> {
+        let mut bytes = text.bytes();
+        let starts = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
+        let goes_on = bytes.all(|b| b.is_ascii_alphanumeric() || b"._@+:-".contains(&b));
+        if starts && goes_on && text.len() <= 128 {
+            return Ok(User(text.to_owned()));
+        }
+        Err(Error::new(
+            Code::Usage,
+            "a user is 1 to 128 of the characters A-Z a-z 0-9 . _ @ + : - and starts with a letter or digit",
+        ))
+    }
+}

@@ -1,0 +1,248 @@
+//! Runs the program as a user does: in a folder of its own, with an environment of its own.
+//!
+//! What differs from run to run (keys, prefixes, ids, times, the folder) is written as `<key>`,
+//! `<prefix>`, `<id>`, `<time>`, `<date>` and `<folder>`, so that a test can say in full what it
+//! expects of standard output, standard error and the exit status together.
+#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
+
+use std::ffi::OsStr;
+use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+
+use regex::Regex;
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// The program under test.
+pub const APIKEY: &str = env!("CARGO_BIN_EXE_apikey");
+
+/// What `create` and `refresh` say of a new key.
+pub fn issued_to(user: &str) -> String {
+    format!("Issued <prefix> to {user}. The key is shown only once.\n")
+}
+
+/// A folder with, after the first `create`, a database in it.
+pub struct Host {
+    folder: TempDir,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Host { folder: TempDir::new().unwrap() }
+    }
+
+    /// A host where `user` has a key, and that key.
+    pub fn with_key_of(user: &str) -> (Self, String) {
+        let host = Host::new();
+        let key = host.key_from(&["create", user]);
+        (host, key)
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.path("keys.db")
+    }
+
+    /// The database, open for a test to look at it or to spoil it.
+    pub fn sqlite(&self) -> Connection {
+        Connection::open(self.database()).unwrap()
+    }
+
+    pub fn execute(&self, sql: &str) {
+        self.sqlite().execute_batch(sql).unwrap();
+    }
+
+    /// How many keys a service would accept.
+    pub fn accepted(&self) -> u32 {
+        self.sqlite().query_row("SELECT count(*) FROM accepted_keys", [], |row| row.get(0)).unwrap()
+    }
+
+    pub fn chmod(&self, name: &str, mode: u32) {
+        std::fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn mode(&self, name: &str) -> u32 {
+        std::fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o7777
+    }
+
+    pub fn write(&self, name: &str, content: &[u8]) {
+        std::fs::write(self.path(name), content).unwrap();
+    }
+
+    /// Every file in the folder with its content: equal before and after a command that changed
+    /// nothing. The index of the log (-shm) is no content, and the lock has none.
+    pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
+        let ignored =
+            |path: &PathBuf| [".db-shm", ".db-lock"].iter().any(|end| path.to_str().unwrap().ends_with(end));
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.is_file() && !ignored(path));
+        paths.sort();
+        paths.into_iter().map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
+    }
+
+    /// The program with `args`, in this folder, on the database in it; standard input is empty.
+    pub fn apikey<S: AsRef<OsStr>>(&self, args: &[S]) -> Run<'_> {
+        let mut command = Command::new(APIKEY);
+        command
+            .args(args)
+            .env_clear()
+            .env("APIKEY_DB", self.database())
+            .current_dir(self.folder())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Run { host: self, command, input: None }
+    }
+
+    /// The key that `args` print.
+    pub fn key_from(&self, args: &[&str]) -> String {
+        let outcome = self.apikey(args).run();
+        assert_eq!(outcome.status, 0, "{}", outcome.stderr);
+        outcome.stdout.trim_end().to_owned()
+    }
+
+    /// What `verify --json` says the status of `key` is.
+    pub fn status_of(&self, key: &str) -> String {
+        let verdict = self.apikey(&["verify", "--json"]).input(key).run();
+        verdict.json()["status"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The program, about to be run.
+pub struct Run<'host> {
+    host: &'host Host,
+    command: Command,
+    input: Option<Vec<u8>>,
+}
+
+impl Run<'_> {
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = Some(input.into());
+        self.command.stdin(Stdio::piped());
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn env_remove(mut self, name: &str) -> Self {
+        self.command.env_remove(name);
+        self
+    }
+
+    pub fn stdout_to(mut self, file: impl Into<Stdio>) -> Self {
+        self.command.stdout(file);
+        self
+    }
+
+    /// Changes how the process is started in a way that has no method of its own.
+    pub fn with(mut self, change: impl FnOnce(&mut Command)) -> Self {
+        change(&mut self.command);
+        self
+    }
+
+    pub fn spawn(mut self) -> Child {
+        let mut child = self.command.spawn().unwrap();
+        if let Some(input) = self.input {
+            // A program that has read enough closes the pipe; that is no failure of the test.
+            let _ = child.stdin.take().unwrap().write_all(&input);
+        }
+        child
+    }
+
+    #[must_use]
+    pub fn run(self) -> Outcome {
+        let folder = self.host.folder().to_str().unwrap().to_owned();
+        let output = self.spawn().wait_with_output().unwrap();
+        Outcome {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+            folder,
+        }
+    }
+
+    /// Runs it, and asserts everything that it does.
+    #[track_caller]
+    pub fn gives(self, status: i32, stdout: impl AsRef<str>, stderr: impl AsRef<str>) -> Outcome {
+        let outcome = self.run();
+        let found = (outcome.status, outcome.shown(&outcome.stdout), outcome.shown(&outcome.stderr));
+        let (_, found_stdout, found_stderr) = &found;
+        assert!(
+            found == (status, stdout.as_ref().to_owned(), stderr.as_ref().to_owned()),
+            "expected status {status}\n--- standard output\n{}--- standard error\n{}\
+             found status {}\n--- standard output\n{found_stdout}--- standard error\n{found_stderr}",
+            stdout.as_ref(),
+            stderr.as_ref(),
+            outcome.status,
+        );
+        outcome
+    }
+
+    /// Runs it, and asserts that it fails, and how, and that it writes nothing to standard output.
+    #[track_caller]
+    pub fn fails(self, status: i32, stderr: impl AsRef<str>) -> Outcome {
+        self.gives(status, "", stderr)
+    }
+}
+
+/// What the program did.
+#[derive(Debug)]
+pub struct Outcome {
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+    folder: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The code in the JSON object on standard error.
+    #[track_caller]
+    pub fn code(&self) -> String {
+        let failure: serde_json::Value =
+            serde_json::from_str(&self.stderr).unwrap_or_else(|error| panic!("{error}: {self:?}"));
+        failure["code"].as_str().unwrap().to_owned()
+    }
+
+    fn shown(&self, text: &str) -> String {
+        generalized(&text.replace(&self.folder, "<folder>"))
+    }
+}
+
+/// `text` with what differs from run to run written as placeholders.
+pub fn generalized(text: &str) -> String {
+    static VARYING: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
+        [
+            ("ak_[0-9a-f]{72}", "<key>"),
+            ("ak_[0-9a-f]{12}", "<prefix>"),
+            ("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "<id>"),
+            (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", "<time>"),
+            (r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "<date>"),
+        ]
+        .map(|(pattern, name)| (Regex::new(pattern).unwrap(), name))
+        .into()
+    });
+    VARYING
+        .iter()
+        .fold(text.to_owned(), |text, (pattern, name)| pattern.replace_all(&text, *name).into_owned())
+}
