@@ -1,0 +1,68 @@
+//! The README's examples, run.
+
+mod common;
+
+use std::process::Command;
+
+use common::{APIKEY, Host, generalized};
+
+const README: &str = include_str!("../README.md");
+
+/// The contents of the README's fenced blocks in `language`.
+fn blocks(language: &str) -> Vec<&'static str> {
+    let fence = format!("```{language}\n");
+    README.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// Each command of a session with the output that the README shows for it.
+fn session() -> Vec<(&'static str, &'static str)> {
+    let commands = blocks("console").into_iter().flat_map(|block| block.split("$ ").skip(1));
+    commands.map(|step| step.split_once('\n').unwrap()).collect()
+}
+
+#[test]
+fn each_command_prints_what_the_readme_shows() {
+    let host = Host::new();
+    let path = format!("{}:/usr/bin:/bin", std::path::Path::new(APIKEY).parent().unwrap().display());
+    let steps = session();
+    assert!(steps.len() >= 8, "the README has lost its examples");
+    for (command, shown) in steps {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec 2>&1; {command}")]).current_dir(host.folder());
+        shell.env_clear().env("PATH", &path).env("APIKEY_DB", host.database());
+        let printed = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        assert_eq!(generalized(&printed), generalized(shown), "{command}");
+    }
+}
+
+#[test]
+fn the_query_of_the_readme_finds_an_accepted_key_and_no_other() {
+    let (host, key) = Host::with_key_of("alice");
+    let hash = apikey::Key::parse(key.as_bytes()).unwrap().hash();
+    let sql = blocks("sql")[0];
+    let user_of = |hash: &str| -> Option<String> {
+        host.sqlite().query_row(sql, &[(":sha256_hex", hash)], |row| row.get("user")).ok()
+    };
+    assert_eq!(user_of(hash.as_str()).as_deref(), Some("alice"));
+    assert_eq!(user_of(&"0".repeat(64)), None);
+    host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
+    assert_eq!(user_of(hash.as_str()), None);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn the_python_of_the_readme_tells_whose_key_it_is() {
+    let (host, key) = Host::with_key_of("alice");
+    let program = blocks("python")[0].replace("/var/lib/apikey/keys.db", host.database().to_str().unwrap());
+    let asking = format!("{program}\nimport sys\nprint(user_of(sys.stdin.read()), user_of('no key'))\n");
+    host.write("service.py", asking.as_bytes());
+    host.write("key", key.as_bytes());
+    let key = std::fs::File::open(host.path("key")).unwrap();
+    let output = Command::new("python3").arg(host.path("service.py")).stdin(key).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "alice None\n",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
