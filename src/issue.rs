@@ -1,8 +1,10 @@
-//! Issuing a key: what `create` and `refresh` have in common.
+//! Issuing a key, to standard output.
 //!
 //! The key is handed over inside the transaction, and the commit comes last. Killed before the
 //! commit, the process has shown a key that nobody accepts; the other order would leave an
 //! accepted key that nobody saw. A hand-over that fails undoes the transaction.
+//!
+//! Issuing to a key file is in `delivery.rs`; what both have in common is here.
 
 use std::time::Duration;
 
@@ -10,9 +12,10 @@ use crate::error::{Code, Error, Result};
 use crate::key::Key;
 use crate::name::Name;
 use crate::random;
-use crate::store::{NewKey, Outcome, Record, Status, Store, Transaction};
+use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction};
 use crate::timestamp::Timestamp;
 use crate::user::User;
+use crate::writer::Writer;
 
 /// What key to issue.
 #[derive(Clone, Debug)]
@@ -32,14 +35,33 @@ pub struct Order {
 pub enum Replace {
     /// None may be active: otherwise nothing is issued.
     Nothing,
-    /// It stops being accepted after `grace`, and by its own expiry at the latest.
+    /// It stops being accepted.
     Current {
-        /// How long it is still accepted.
+        /// How long it is still accepted, but not past its own expiry.
         grace: Duration,
+        /// Whether it ends before the next one is delivered to its file, so that for a moment
+        /// there is none that the file's reader could use.
+        revoke_first: bool,
         /// The prefix of the current key where somebody was asked about it: if another has taken
         /// its place since, nothing is issued.
         agreed: Option<String>,
     },
+}
+
+impl Order {
+    pub(crate) fn agreed(&self) -> Option<&str> {
+        match &self.replace {
+            Replace::Current { agreed, .. } => agreed.as_deref(),
+            Replace::Nothing => None,
+        }
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        match self.replace {
+            Replace::Current { grace, .. } => grace,
+            Replace::Nothing => Duration::ZERO,
+        }
+    }
 }
 
 /// A key that was issued.
@@ -62,79 +84,108 @@ pub struct Previous {
     pub valid_until: Option<Timestamp>,
 }
 
-/// Issues a key and hands it over with `print`, as one transaction.
-///
-/// Fails with [`Code::KeyExists`] where [`Replace::Nothing`] finds an active key, and with what
-/// `print` fails with; then nothing has changed.
-pub fn issue(
-    store: &mut Store,
-    order: &Order,
-    clock: fn() -> Timestamp,
-    mut print: impl FnMut(&Key, &Issued) -> Result<()>,
-) -> Result<Issued> {
-    let lock = store.lock()?;
-    store.write(&lock, |transaction| {
-        let now = clock();
-        let agreed = match &order.replace {
-            Replace::Current { agreed, .. } => agreed.as_deref(),
-            Replace::Nothing => None,
-        };
-        let current = transaction.current(&order.user, agreed, now)?;
-        let previous = make_room(transaction, order, current.as_ref(), now)?;
-        let (key, record) = insert(transaction, order, current, now)?;
-        let outcome = Outcome { key_hash: record.key_hash.clone(), status: Status::Active };
-        let issued = Issued { record, previous };
-        print(&key, &issued)?;
-        Ok((issued, outcome))
-    })
-}
+impl Writer<'_> {
+    /// Issues a key and hands it over with `print`, as one transaction.
+    ///
+    /// Fails with [`Code::KeyExists`] where [`Replace::Nothing`] finds an active key, and with what
+    /// `print` fails with; then nothing has changed.
+    pub fn issue(
+        &mut self,
+        order: &Order,
+        mut print: impl FnMut(&Key, &Issued) -> Result<()>,
+    ) -> Result<Issued> {
+        let clock = self.clock;
+        let key = self.new_key()?;
+        self.store.write(&self.lock, |transaction| {
+            let now = clock();
+            let current = current(transaction, order, now)?;
+            let previous = match &current {
+                Some(current) => Some(replace(transaction, current, order.grace(), now)?),
+                None => None,
+            };
+            let record = insert(transaction, order, &key, current.as_ref(), None, now)?;
+            let outcome = Outcome { key_hash: record.key_hash.clone(), status: Status::Active };
+            let issued = Issued { record, previous };
+            print(&key, &issued)?;
+            Ok((issued, outcome))
+        })
+    }
 
-/// Takes the current key out of its place, as the order says.
-fn make_room(
-    transaction: &Transaction<'_>,
-    order: &Order,
-    current: Option<&Record>,
-    now: Timestamp,
-) -> Result<Option<Previous>> {
-    let active = current.filter(|current| current.status.is_accepted());
-    let grace = match (&order.replace, active) {
-        (Replace::Nothing, Some(active)) => return Err(key_exists(active)),
-        (Replace::Nothing, None) => Duration::ZERO,
-        (Replace::Current { grace, .. }, _) => *grace,
-    };
-    let Some(current) = current else { return Ok(None) };
-    let valid_until = match (grace, active) {
-        (Duration::ZERO, _) | (_, None) => None,
-        (grace, Some(active)) => Some(later(now, grace)?.min(active.expires_at.unwrap_or(Timestamp::MAX))),
-    };
-    transaction.retire(current, valid_until, now)?;
-    let revoked = active.is_some() && valid_until.is_none();
-    Ok(Some(Previous { prefix: current.prefix.clone(), revoked, valid_until }))
-}
-
-/// Makes a key and inserts it; another one where its prefix is taken, which is once in a hundred
-/// million times among a million keys.
-fn insert(
-    transaction: &Transaction<'_>,
-    order: &Order,
-    current: Option<Record>,
-    now: Timestamp,
-) -> Result<(Key, Record)> {
-    let kept_name =
-        current.filter(|_| matches!(order.replace, Replace::Current { .. })).and_then(|key| key.name);
-    let new = NewKey {
-        id: new_id(now)?,
-        user: &order.user,
-        name: order.name.as_ref().map(Name::as_str).or(kept_name.as_deref()),
-        created_at: now,
-        expires_at: order.expires_in.map(|duration| later(now, duration)).transpose()?,
-    };
-    loop {
-        let key = Key::generate()?;
-        if let Some(record) = transaction.insert(&key, &new)? {
-            return Ok((key, record));
+    /// A key whose prefix no other has: drawn again where one has, once in a hundred million times
+    /// among a million keys.
+    pub(crate) fn new_key(&self) -> Result<Key> {
+        loop {
+            let key = Key::generate()?;
+            if !self.store.has_prefix(key.prefix())? {
+                return Ok(key);
+            }
         }
     }
+}
+
+/// Why no key was issued.
+pub fn undeliverable(why: &str) -> Error {
+    Error::new(Code::Undeliverable, format!("the key cannot be handed over, so none was issued: {why}"))
+}
+
+/// The current key, where the order allows one to be issued beside it or in its place.
+pub(crate) fn current(
+    transaction: &Transaction<'_>,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Option<Record>> {
+    let pending = transaction.pending(now)?;
+    if let Some(pending) = pending.iter().find(|key| key.user == order.user.as_str()) {
+        return Err(unfinished(pending));
+    }
+    let current = transaction.current(&order.user, order.agreed(), now)?;
+    match (&order.replace, &current) {
+        (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
+        _ => Ok(current),
+    }
+}
+
+/// Takes the current key out of its place.
+pub(crate) fn replace(
+    transaction: &Transaction<'_>,
+    current: &Record,
+    grace: Duration,
+    now: Timestamp,
+) -> Result<Previous> {
+    let accepted = current.status.is_accepted();
+    let valid_until = match current.expires_at {
+        _ if grace.is_zero() || !accepted => None,
+        Some(expiry) => Some(later(now, grace)?.min(expiry)),
+        None => Some(later(now, grace)?),
+    };
+    transaction.retire(current, valid_until, now)?;
+    Ok(Previous { prefix: current.prefix.clone(), revoked: accepted && valid_until.is_none(), valid_until })
+}
+
+/// Inserts `key`: active, or pending where it is on its way to a file.
+pub(crate) fn insert(
+    transaction: &Transaction<'_>,
+    order: &Order,
+    key: &Key,
+    current: Option<&Record>,
+    delivery: Option<NewDelivery<'_>>,
+    now: Timestamp,
+) -> Result<Record> {
+    let kept_name = match order.replace {
+        Replace::Current { .. } => current.and_then(|current| current.name.as_deref()),
+        Replace::Nothing => None,
+    };
+    transaction.insert(
+        key,
+        &NewKey {
+            id: new_id(now)?,
+            user: &order.user,
+            name: order.name.as_ref().map(Name::as_str).or(kept_name),
+            created_at: now,
+            expires_at: order.expires_in.map(|duration| later(now, duration)).transpose()?,
+            delivery,
+        },
+    )
 }
 
 /// A UUID, version 7: RFC 9562, section 5.7.
@@ -153,4 +204,13 @@ fn later(now: Timestamp, duration: Duration) -> Result<Timestamp> {
 fn key_exists(active: &Record) -> Error {
     Error::new(Code::KeyExists, format!("{} has an active key already: {}", active.user, active.prefix))
         .hint(format!("`apikey refresh {0}` replaces it, `apikey revoke {0}` ends it", active.user))
+}
+
+/// The user's last delivery has to come to its end before the next key is issued.
+pub(crate) fn unfinished(pending: &Record) -> Error {
+    let path = pending.key_file.as_ref().map_or("its file", |key_file| key_file.path());
+    let (prefix, user) = (&pending.prefix, &pending.user);
+    let message = format!("{prefix} of {user} is still on its way to {path}, and accepted already");
+    Error::new(Code::DeliveryPending, message)
+        .hint(format!("see to {path} and run it again, or end all of it with `apikey revoke {user}`"))
 }

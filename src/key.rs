@@ -56,10 +56,9 @@ impl Key {
         let bytes: &[u8; Key::LENGTH] = text.try_into().ok()?;
         let (body, checksum) = bytes.split_at(CHECKSUM_START);
         let digits = body.strip_prefix(TAG)?;
-        let is_hex = digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let mut expected = [0; 2 * CHECKSUM_BYTES];
         encode_hex(&checksum_of(body), &mut expected);
-        if !is_hex || checksum != expected {
+        if !is_lowercase_hex(digits) || checksum != expected {
             return None;
         }
         let mut key = Key(Box::new(Zeroizing::new([0; Key::LENGTH])));
@@ -70,6 +69,12 @@ impl Key {
     /// The first 15 characters: unique in a database, safe to print and to log.
     pub fn prefix(&self) -> &str {
         &self.expose()[..Self::PREFIX_LENGTH]
+    }
+
+    /// Whether `text` has the form of a prefix.
+    pub(crate) fn is_prefix(text: &str) -> bool {
+        let digits = text.as_bytes().strip_prefix(TAG);
+        text.len() == Self::PREFIX_LENGTH && digits.is_some_and(is_lowercase_hex)
     }
 
     /// What is stored of the key.
@@ -109,6 +114,10 @@ impl KeyHash {
     pub fn matches(&self, stored: &str) -> bool {
         self.0.ct_eq(stored.as_bytes()).into()
     }
+}
+
+fn is_lowercase_hex(digits: &[u8]) -> bool {
+    digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn checksum_of(body: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -33,7 +33,14 @@ impl Store {
     /// # Ok::<(), apikey::Error>(())
     /// ```
     pub fn verify(&self, text: &[u8], now: Timestamp) -> Result<Verdict> {
-        let Some(key) = Key::parse(text) else { return Ok(Verdict::Malformed) };
+        match Key::parse(text) {
+            Some(key) => self.verify_key(&key, now),
+            None => Ok(Verdict::Malformed),
+        }
+    }
+
+    /// Whether `key` is accepted at `now`. Reads only.
+    pub fn verify_key(&self, key: &Key, now: Timestamp) -> Result<Verdict> {
         Ok(match self.find(&key.hash(), now)? {
             Some(record) if record.status.is_accepted() => Verdict::Accepted(record),
             Some(record) => Verdict::Refused(record),

@@ -7,18 +7,74 @@ use zeroize::Zeroizing;
 
 use super::output::Output;
 use crate::error::{Code, Error, Result};
-use crate::issue::{Issued, Order, issue};
+use crate::issue::{Issued, Order, Replace, unfinished};
 use crate::key::Key;
-use crate::store::Store;
+use crate::key_file::KeyFile;
+use crate::recovery::End;
+use crate::store::{Record, Store};
 use crate::timestamp::Timestamp;
+use crate::writer::Writer;
 
 /// Writes the JSON of a command that issues: of what was issued, and of the key where it is shown.
 type ToJson = fn(&mut dyn Write, &Issued, Option<&Key>) -> io::Result<()>;
 
+/// Where a key goes, and what is done when it is there.
+pub struct Handover {
+    /// To this file; where there is none, to where the user's last key went: standard output, or
+    /// the file that was named then.
+    pub key_file: Option<KeyFile>,
+    /// The command that tells the file's reader.
+    pub reload: Option<String>,
+}
+
+/// Issues a key and hands it over.
+pub fn issue(
+    writer: &mut Writer<'_>,
+    order: &Order,
+    handover: Handover,
+    output: &Output,
+    to_json: ToJson,
+) -> Result<Issued> {
+    let key_file = match handover.key_file {
+        Some(key_file) => Some(key_file),
+        None => writer.remembered(&order.user)?.filter(|_| matches!(order.replace, Replace::Current { .. })),
+    };
+    let reload = handover.reload.as_deref();
+    let pending = writer.pending_of(&order.user)?;
+    match key_file {
+        Some(key_file) => {
+            let issued = match pending {
+                Some(pending) if pending.reload_pending && pending.key_file.as_ref() == Some(&key_file) => {
+                    writer.finish_delivery(&pending, order.agreed(), reload)?
+                }
+                Some(pending) => return Err(unfinished(&pending)),
+                None => writer.issue_to_file(order, &key_file, reload)?,
+            };
+            if output.is_json() {
+                output.data(|out| Ok(to_json(out, &issued, None)?))?;
+            }
+            let record = &issued.record;
+            output.note(&format!(
+                "Issued {} to {}. The key is in {}.",
+                record.prefix,
+                record.user,
+                key_file.path()
+            ));
+            Ok(issued)
+        }
+        None if reload.is_some() => {
+            Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
+                .hint("--reload goes with --key-file, or with a key that went to one before"))
+        }
+        None => print(writer, order, output, to_json),
+    }
+}
+
 /// Issues a key and prints it: in one write, from one buffer, which is wiped.
-pub fn issue_and_print(store: &mut Store, order: &Order, output: &Output, to_json: ToJson) -> Result<Issued> {
-    output.check_is_none_of(&store.location().files())?;
-    let issued = issue(store, order, Timestamp::now, |key, issued| {
+fn print(writer: &mut Writer<'_>, order: &Order, output: &Output, to_json: ToJson) -> Result<Issued> {
+    output.check_takes_key()?;
+    output.check_is_none_of(&writer.database_files())?;
+    let issued = writer.issue(order, |key, issued| {
         // Long enough from the start: a buffer that grows leaves copies behind.
         let mut buffer = Zeroizing::new(vec![0; longest_json(issued)]);
         let mut rest = buffer.as_mut_slice();
@@ -36,11 +92,33 @@ pub fn issue_and_print(store: &mut Store, order: &Order, output: &Output, to_jso
     Ok(issued)
 }
 
+/// Begins to write, and tells what was found unfinished.
+pub fn begin<'store>(store: &'store mut Store, output: &Output) -> Result<Writer<'store>> {
+    Writer::begin(store, Timestamp::now, |recovered| {
+        let Record { prefix, user, .. } = &recovered.key;
+        let path = recovered.key.key_file.as_ref().map_or("no file", KeyFile::path);
+        output.note(&match &recovered.end {
+            End::Finished => {
+                format!("Finished the delivery of {prefix} of {user} to {path}, which was interrupted.")
+            }
+            End::Undone => {
+                format!("Revoked {prefix} of {user}: its delivery to {path} was interrupted too early.")
+            }
+            End::AwaitsReload => {
+                format!(
+                    "{prefix} of {user} is in {path} and waits for a reload: see `apikey refresh {user}`."
+                )
+            }
+            End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}."),
+        });
+    })
+}
+
 /// How long the JSON can be: a byte of text makes at the most the six of `\u001b`.
 fn longest_json(issued: &Issued) -> usize {
     let record = &issued.record;
     let name = record.name.as_ref().map_or(0, String::len);
-    let key_file = record.key_file.as_ref().map_or(0, String::len);
+    let key_file = record.key_file.as_ref().map_or(0, |key_file| key_file.path().len());
     1024 + 6 * (record.user.len() + name + key_file)
 }
 
@@ -69,7 +147,7 @@ impl<'a> IssuedJson<'a> {
             name: record.name.as_deref(),
             created_at: record.created_at,
             expires_at: record.expires_at,
-            key_file: record.key_file.as_deref(),
+            key_file: record.key_file.as_ref().map(KeyFile::path),
         }
     }
 }

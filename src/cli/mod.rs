@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod handover;
 mod json;
+mod key_file_args;
 mod output;
 mod process;
 mod prompt;

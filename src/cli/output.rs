@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::json;
 use crate::error::{Code, Error, Result};
+use crate::issue;
 use crate::text::printable;
 
 /// Where output goes, and in which form.
@@ -160,7 +161,7 @@ fn stdout_status() -> Result<FileStat> {
 }
 
 fn undeliverable(why: &str) -> Error {
-    Error::new(Code::Undeliverable, format!("the key cannot be handed over, so none was issued: {why}"))
+    issue::undeliverable(why)
         .hint("send standard output to where the key is to go, or name a file with --key-file")
 }
 

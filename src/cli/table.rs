@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _};
 use comfy_table::{ContentArrangement, Table, presets};
 use dialoguer::console::Term;
 
+use crate::key_file::KeyFile;
 use crate::store::Record;
 use crate::text::printable;
 use crate::timestamp::Timestamp;
@@ -25,7 +26,7 @@ pub fn one(key: &Record) -> String {
     line("last used", &time(key.last_used_at));
     line("expires", &time(key.expires_at));
     line("revoked", &time(key.revoked_at));
-    line("key file", key.key_file.as_deref().unwrap_or("-"));
+    line("key file", key.key_file.as_ref().map_or("-", KeyFile::path));
     lines(table)
 }
 

@@ -10,15 +10,14 @@
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind::NotFound;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::error::{Code, Error, Result};
-
-const WRITABLE_BY_OTHERS: u32 = 0o002;
-const STICKY: u32 = 0o1000;
+use crate::trust::{Obstacle, Trusted, check_others_may_not_write, look_at};
 
 /// The folder a database lies in and its path, absolute and with no link on the way.
 #[derive(Clone, Debug)]
@@ -71,15 +70,24 @@ impl Location {
         [self.path.clone(), self.side_file("-wal"), self.side_file("-shm"), self.side_file("-lock")]
     }
 
+    /// Whether `path`, absolute and with no link in it, names the database or a file beside it that
+    /// is or could be its own.
+    pub fn owns(&self, path: &Path) -> bool {
+        let rest = path.as_os_str().as_bytes().strip_prefix(self.path.as_os_str().as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+    }
+
     /// Checks folders, database and side files as this module's page says; `None` where there is
     /// no database.
     pub fn check(&self) -> Result<Option<Identity>> {
         let database = metadata(&self.path)?;
-        let owner = database.as_ref().map(Metadata::uid);
-        self.check_folders(owner)?;
+        // Root trusts root alone: the owner could swap what root is about to write.
+        let owner = database.as_ref().map(Metadata::uid).filter(|_| !geteuid().is_root());
+        let trusted = Trusted::with([owner, None]);
+        self.check_folders(trusted).map_err(forbidden)?;
         for path in self.files() {
             if let Some(found) = metadata(&path)? {
-                check_file(&path, &found, owner)?;
+                check_file(&path, &found, trusted)?;
             }
         }
         self.check_no_journal()?;
@@ -105,17 +113,11 @@ impl Location {
         }
     }
 
-    fn check_folders(&self, owner: Option<u32>) -> Result<()> {
-        for folder in self.folder.ancestors() {
-            let found = fs::symlink_metadata(folder)
-                .map_err(|error| Error::io(&error, "look at", folder, Code::DbUnavailable))?;
-            check_owner(folder, &found, owner)?;
-            let sticky_above = folder != self.folder && found.mode() & STICKY != 0;
-            if found.mode() & WRITABLE_BY_OTHERS != 0 && !sticky_above {
-                return Err(writable_by_others(folder));
-            }
-        }
-        Ok(())
+    fn check_folders(&self, trusted: Trusted) -> std::result::Result<(), Obstacle> {
+        let found = look_at(&self.folder)?;
+        trusted.check_owner(&self.folder, &found)?;
+        check_others_may_not_write(&self.folder, &found)?;
+        trusted.check_above(&self.folder)
     }
 
     /// Names the file that the operating system keeps from the caller, where that is why SQLite
@@ -131,7 +133,7 @@ impl Location {
     }
 }
 
-fn check_file(path: &Path, found: &Metadata, owner: Option<u32>) -> Result<()> {
+fn check_file(path: &Path, found: &Metadata, trusted: Trusted) -> Result<()> {
     let shown = path.display();
     if !found.is_file() {
         return Err(Error::new(Code::DbUnavailable, format!("{shown} is not a regular file")));
@@ -141,27 +143,12 @@ fn check_file(path: &Path, found: &Metadata, owner: Option<u32>) -> Result<()> {
         return Err(Error::new(Code::DbUnavailable, message)
             .hint("a database has exactly one name; remove the others"));
     }
-    check_owner(path, found, owner)?;
-    if found.mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(writable_by_others(path));
-    }
-    Ok(())
+    trusted.check_owner(path, found).map_err(forbidden)?;
+    check_others_may_not_write(path, found).map_err(forbidden)
 }
 
-/// As root, only root's own files are trusted: their owner could swap what root is about to write.
-fn check_owner(path: &Path, found: &Metadata, database_owner: Option<u32>) -> Result<()> {
-    let (uid, caller) = (found.uid(), geteuid().as_raw());
-    let of_database = caller != 0 && database_owner == Some(uid);
-    if uid == 0 || uid == caller || of_database {
-        return Ok(());
-    }
-    Err(Error::new(Code::Forbidden, format!("{} belongs to uid {uid}, who could swap it", path.display()))
-        .hint("run apikey as that user, or keep the database where root alone owns every folder above it"))
-}
-
-fn writable_by_others(path: &Path) -> Error {
-    Error::new(Code::Forbidden, format!("others may write {}", path.display()))
-        .hint(format!("chmod o-w {}", path.display()))
+fn forbidden(obstacle: Obstacle) -> Error {
+    Error::new(Code::Forbidden, obstacle.reason).hint(obstacle.hint)
 }
 
 fn left_behind(path: &Path) -> Error {

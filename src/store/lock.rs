@@ -3,12 +3,15 @@
 //! SQLite's busy handler sleeps and tries again, so under contention some writer waits for
 //! seconds. An advisory lock (flock(2)) on a file beside the database is a queue instead. It also
 //! covers what SQLite's own lock can't: the replacement of a key file between two transactions.
-//! The kernel lets go of it when the process ends, however it ends; its file stays.
+//! The kernel lets go of it when the process ends, however it ends; its file stays. In the file the
+//! holder notes what must not stay behind where it is killed.
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -16,6 +19,9 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 
 use crate::error::{Code, Error, Result};
+
+/// Linux's PATH_MAX.
+const LONGEST_PATH: u64 = 4096;
 
 /// The right to write: whoever holds it is the one writer. Let go of when dropped.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ impl WriteLock {
     pub fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
         let failed = |error: io::Error| Error::io(&error, "lock", path, Code::DbError);
         let file = OpenOptions::new()
+            .read(true)
             .write(true)
             .create(true)
             .truncate(false)
@@ -42,6 +49,27 @@ impl WriteLock {
             Err(TryLockError::WouldBlock) => wait_for(file, timeout).map_err(failed),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
+    }
+
+    /// The path that the last holder noted and did not clear: what it left when it was killed.
+    pub fn noted(&self) -> io::Result<Option<PathBuf>> {
+        let mut path = Vec::new();
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(0))?;
+        file.take(LONGEST_PATH).read_to_end(&mut path)?;
+        Ok((!path.is_empty()).then(|| PathBuf::from(OsString::from_vec(path))))
+    }
+
+    /// Notes the path of a file that is about to be made, for the next holder to remove where this
+    /// one is killed.
+    pub fn note(&self, path: &Path) -> io::Result<()> {
+        self.clear_note()?;
+        self.file.write_all_at(path.as_os_str().as_bytes(), 0)
+    }
+
+    /// Clears the note.
+    pub fn clear_note(&self) -> io::Result<()> {
+        self.file.set_len(0)
     }
 
     /// Lets whoever may write the database take the lock, and nobody who may only read it: a lock

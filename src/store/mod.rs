@@ -33,8 +33,8 @@ pub use self::lock::WriteLock;
 use self::make::make;
 use self::record::columns;
 pub use self::record::{Record, Status};
-pub(crate) use self::transaction::NewKey;
 pub use self::transaction::Transaction;
+pub(crate) use self::transaction::{NewDelivery, NewKey};
 use crate::error::{Code, Error, Result};
 use crate::key::KeyHash;
 use crate::timestamp::Timestamp;
@@ -197,6 +197,14 @@ impl Store {
             .and_then(|mut find| find.query_row([hash.as_str()], |row| Record::read(row, now)).optional())
             .map_err(|error| self.failed(&error))?;
         Ok(found.filter(|record| hash.matches(&record.key_hash)))
+    }
+
+    /// Whether a key with this prefix was ever issued.
+    pub(crate) fn has_prefix(&self, prefix: &str) -> Result<bool> {
+        self.connection
+            .prepare("SELECT 1 FROM keys WHERE prefix = ?1")
+            .and_then(|mut find| find.exists([prefix]))
+            .map_err(|error| self.failed(&error))
     }
 
     /// Writes that `key`, which was just verified, was used at `now`: at most once a minute, with

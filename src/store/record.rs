@@ -1,9 +1,13 @@
 //! A key as the database holds it: everything but the key.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use rusqlite::Row;
 use rusqlite::types::FromSqlError;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
+use crate::key_file::{KeyFile, Mode, Owner};
 use crate::timestamp::Timestamp;
 
 /// Where a key stands. Stored and shown as the lowercase word.
@@ -70,14 +74,26 @@ pub struct Record {
     pub expires_at: Option<Timestamp>,
     /// When it stopped being accepted; in the future for a retiring key.
     pub revoked_at: Option<Timestamp>,
-    /// The file that it was delivered to.
-    pub key_file: Option<String>,
+    /// The file that it was delivered to, or is on its way to.
+    #[serde(serialize_with = "path")]
+    pub key_file: Option<KeyFile>,
+    /// On a pending key: how long the key that it replaces is accepted once this one is active.
+    #[serde(skip)]
+    pub(crate) grace: Duration,
+    /// On a pending key: its reader must be told of it before the key that it replaces may end.
+    #[serde(skip)]
+    pub(crate) reload_pending: bool,
+}
+
+fn path<S: Serializer>(key_file: &Option<KeyFile>, serializer: S) -> Result<S::Ok, S::Error> {
+    key_file.as_ref().map(KeyFile::path).serialize(serializer)
 }
 
 /// The columns that [`Record::read`] reads, in its order.
 macro_rules! columns {
     () => {
-        "key_hash, id, user, prefix, name, status, created_at, last_used_at, expires_at, revoked_at, key_file"
+        "key_hash, id, user, prefix, name, status, created_at, last_used_at, expires_at, revoked_at, \
+         grace_ms, reload_pending, key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env"
     };
 }
 pub(super) use columns;
@@ -97,7 +113,9 @@ impl Record {
             last_used_at: time(row, 7)?,
             expires_at: time(row, 8)?,
             revoked_at: time(row, 9)?,
-            key_file: row.get(10)?,
+            grace: Duration::from_millis(row.get::<_, Option<u32>>(10)?.unwrap_or(0).into()),
+            reload_pending: row.get::<_, Option<bool>>(11)?.unwrap_or(false),
+            key_file: key_file(row)?,
         };
         record.status = record.status_at(now);
         Ok(record)
@@ -118,6 +136,22 @@ impl Record {
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     text.map(|text| Timestamp::parse(text).ok_or_else(|| damaged(column))).transpose()
+}
+
+/// The columns from the twelfth on.
+fn key_file(row: &Row<'_>) -> rusqlite::Result<Option<KeyFile>> {
+    let Some(path) = row.get::<_, Option<String>>(12)? else { return Ok(None) };
+    let owner = match (row.get(14)?, row.get(15)?) {
+        (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
+        _ => None,
+    };
+    let env = row.get::<_, Option<String>>(16)?.map(|name| name.parse()).transpose();
+    Ok(Some(KeyFile {
+        path: PathBuf::from(path),
+        mode: Mode::from_bits(row.get(13)?).ok_or_else(|| damaged(13))?,
+        owner,
+        env: env.map_err(|_| damaged(16))?,
+    }))
 }
 
 fn damaged(column: usize) -> rusqlite::Error {

@@ -1,11 +1,14 @@
 //! What can be done to the keys inside one transaction.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::record::{Record, Status, columns};
 use super::{Location, failure};
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
+use crate::key_file::{EnvName, KeyFile};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -22,6 +25,15 @@ pub(crate) struct NewKey<'a> {
     pub name: Option<&'a str>,
     pub created_at: Timestamp,
     pub expires_at: Option<Timestamp>,
+    /// Where it is on its way to: it is pending then, and active at once where it is on no way.
+    pub delivery: Option<NewDelivery<'a>>,
+}
+
+/// Where a new key is on its way to.
+pub(crate) struct NewDelivery<'a> {
+    pub key_file: &'a KeyFile,
+    pub grace: Duration,
+    pub reload_pending: bool,
 }
 
 impl Transaction<'_> {
@@ -71,15 +83,17 @@ impl Transaction<'_> {
         })
     }
 
-    /// Inserts `key` as the user's active one and returns its record. `None` where another key has
-    /// the same prefix.
-    pub(crate) fn insert(&self, key: &Key, new: &NewKey<'_>) -> Result<Option<Record>> {
+    /// Inserts `key` and returns its record.
+    pub(crate) fn insert(&self, key: &Key, new: &NewKey<'_>) -> Result<Record> {
         let sql = concat!(
-            "INSERT INTO keys (key_hash, id, user, prefix, name, status, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, 'active', ?6, ?7)
-             ON CONFLICT (prefix) DO NOTHING RETURNING ",
+            "INSERT INTO keys (",
+            columns!(),
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, ?8, NULL, ?9, ?10, ?11, ?12, ?13, ?14, ?15) RETURNING ",
             columns!()
         );
+        let delivery = new.delivery.as_ref();
+        let key_file = delivery.map(|delivery| delivery.key_file);
+        let owner = key_file.and_then(|key_file| key_file.owner);
         let hash = key.hash();
         let parameters = params![
             hash.as_str(),
@@ -87,13 +101,38 @@ impl Transaction<'_> {
             new.user.as_str(),
             key.prefix(),
             new.name,
+            if delivery.is_some() { Status::Pending } else { Status::Active }.as_str(),
             new.created_at.to_string(),
             new.expires_at.map(|at| at.to_string()),
+            delivery.map(|delivery| delivery.grace.as_millis() as i64),
+            delivery.map(|delivery| delivery.reload_pending),
+            key_file.map(KeyFile::path),
+            key_file.map(|key_file| key_file.mode.bits()),
+            owner.map(|owner| owner.uid),
+            owner.map(|owner| owner.gid),
+            key_file.and_then(|key_file| key_file.env.as_ref()).map(EnvName::as_str),
         ];
         self.run(|connection| {
             let mut statement = connection.prepare(sql)?;
-            statement.query_row(parameters, |row| Record::read(row, new.created_at)).optional()
+            statement.query_row(parameters, |row| Record::read(row, new.created_at))
         })
+    }
+
+    /// Every key that is on its way into a key file.
+    pub(crate) fn pending(&self, now: Timestamp) -> Result<Vec<Record>> {
+        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE status = 'pending'");
+        self.run(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            statement.query_map([], |row| Record::read(row, now))?.collect()
+        })
+    }
+
+    /// Makes a pending key the user's active one. The place must be free.
+    pub(crate) fn activate(&self, pending: &Record) -> Result<()> {
+        let sql =
+            "UPDATE keys SET status = 'active', grace_ms = NULL, reload_pending = NULL WHERE key_hash = ?1";
+        self.run(|connection| connection.prepare(sql)?.execute([&pending.key_hash]))?;
+        Ok(())
     }
 
     /// Takes the current key out of its place: accepted until `valid_until` where that is given

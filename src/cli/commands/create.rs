@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::cli::args::{Global, UserArg, some_duration};
-use crate::cli::handover::{IssuedJson, issue_and_print};
+use crate::cli::handover::{self, Handover, IssuedJson};
 use crate::cli::json;
+use crate::cli::key_file_args::KeyFileArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
 use crate::issue::{Order, Replace};
@@ -29,18 +30,26 @@ pub struct Create {
     /// Stop accepting the key after DURATION, such as 90d or 12h
     #[arg(long, value_name = "DURATION", value_parser = some_duration)]
     expires_in: Option<Duration>,
+
+    #[command(flatten)]
+    key_file: KeyFileArgs,
 }
 
 pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
-    output.check_takes_key()?;
     let order = Order {
         user: args.user.or_caller()?,
         name: args.name,
         expires_in: args.expires_in,
         replace: Replace::Nothing,
     };
+    let key_file = args.key_file.key_file()?;
+    if key_file.is_none() {
+        output.check_takes_key()?;
+    }
     let mut store = global.open_or_create()?;
-    issue_and_print(&mut store, &order, output, |out, issued, key| {
+    let mut writer = handover::begin(&mut store, output)?;
+    let handover = Handover { key_file, reload: None };
+    handover::issue(&mut writer, &order, handover, output, |out, issued, key| {
         json::write_line(out, &IssuedJson::new(issued, key))
     })?;
     Ok(())

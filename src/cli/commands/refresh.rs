@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::agreed::agreed_to_end;
 use crate::cli::args::{Global, UserArg, duration, some_duration};
-use crate::cli::handover::{IssuedJson, issue_and_print};
+use crate::cli::handover::{self, Handover, IssuedJson};
 use crate::cli::json;
+use crate::cli::key_file_args::KeyFileArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
 use crate::issue::{Issued, Order, Replace};
@@ -41,19 +42,40 @@ pub struct Refresh {
     /// Don't ask
     #[arg(short, long)]
     yes: bool,
+
+    #[command(flatten)]
+    key_file: KeyFileArgs,
+
+    /// Run COMMAND when the new key is in its file and the old one is still accepted
+    ///
+    /// /bin/sh runs it, with APIKEY_USER, APIKEY_PREFIX and APIKEY_KEY_FILE in its environment;
+    /// never the key. Where it fails, both keys stay accepted, the exit status is 9, and the next
+    /// refresh of that user goes on from there. For a service that reads its key only when it
+    /// starts: --reload 'systemctl restart web'.
+    #[arg(long, value_name = "COMMAND", help_heading = "Key file")]
+    reload: Option<String>,
+
+    /// End the old key before the new one is delivered to its file
+    ///
+    /// For a key that has leaked. From then until the new key is in the file, the file's reader has
+    /// no key that is accepted.
+    #[arg(long, conflicts_with = "grace", help_heading = "Key file")]
+    revoke_first: bool,
 }
 
 pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
-    output.check_takes_key()?;
     let user = args.user.or_caller()?;
+    let key_file = args.key_file.key_file()?;
     let (mut store, agreed) = agreed_to_end(&user, args.yes, "Replace", || global.open_or_create())?;
     let order = Order {
         user,
         name: args.name,
         expires_in: args.expires_in,
-        replace: Replace::Current { grace: args.grace, agreed },
+        replace: Replace::Current { grace: args.grace, revoke_first: args.revoke_first, agreed },
     };
-    let issued = issue_and_print(&mut store, &order, output, write_json)?;
+    let mut writer = handover::begin(&mut store, output)?;
+    let handover = Handover { key_file, reload: args.reload };
+    let issued = handover::issue(&mut writer, &order, handover, output, write_json)?;
     if let Some(previous) = &issued.previous {
         output.note(&match previous.valid_until {
             Some(until) => format!("{} is accepted until {until}.", previous.prefix),

@@ -5,10 +5,9 @@ use serde::Serialize;
 
 use super::agreed::agreed_to_end;
 use crate::cli::args::{Global, UserArg};
+use crate::cli::handover;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::revoke::revoke;
-use crate::timestamp::Timestamp;
 
 /// Stop accepting a user's key, at once and for good
 ///
@@ -34,7 +33,7 @@ struct RevokedJson<'a> {
 pub fn run(args: &Revoke, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let (mut store, agreed) = agreed_to_end(&user, args.yes, "Revoke", || global.open())?;
-    let revoked = revoke(&mut store, &user, agreed.as_deref(), Timestamp::now)?;
+    let revoked = handover::begin(&mut store, output)?.revoke(&user, agreed.as_deref())?;
     let prefixes: Vec<&str> = revoked.iter().map(|key| key.prefix.as_str()).collect();
     let message = format!("Revoked {} of {user}.", prefixes.join(", "));
     output.note(&message);

@@ -1,6 +1,7 @@
 //! `apikey verify`
 
 use std::io::{self, IsTerminal as _};
+use std::path::PathBuf;
 
 use clap::Args;
 use nix::errno::Errno;
@@ -13,6 +14,7 @@ use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
+use crate::key_file;
 use crate::store::Record;
 use crate::text::printable;
 use crate::timestamp::Timestamp;
@@ -25,7 +27,11 @@ use crate::verify::Verdict;
 /// is accepted and 5 where it is not. Writes down, to the minute, when the key was last used,
 /// where that needs no waiting.
 #[derive(Debug, Args)]
-pub struct Verify {}
+pub struct Verify {
+    /// Read the key from the key file at PATH, in either of its forms
+    #[arg(long, value_name = "PATH")]
+    key_file: Option<PathBuf>,
+}
 
 #[derive(Serialize)]
 struct VerdictJson<'a> {
@@ -38,11 +44,17 @@ struct VerdictJson<'a> {
     expires_at: Option<Timestamp>,
 }
 
-pub fn run(_: &Verify, global: &Global, output: &Output) -> Result<()> {
+pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
     let mut store = global.open()?;
-    let key = read_key()?;
+    let key = match &args.key_file {
+        Some(path) => key_file::read(path)?,
+        None => Key::parse(&read_line()?),
+    };
     let now = Timestamp::now();
-    let verdict = store.verify(&key, now)?;
+    let verdict = match &key {
+        Some(key) => store.verify_key(key, now)?,
+        None => Verdict::Malformed,
+    };
     if output.is_json() {
         output.object(&verdict_json(&verdict))?;
     }
@@ -89,7 +101,7 @@ fn accepted(verdict: Verdict) -> Result<Record> {
 /// As much as a key with a line's end, and one byte more: whatever is longer is no key.
 const LONGEST: usize = Key::LENGTH + 3;
 
-fn read_key() -> Result<Zeroizing<Vec<u8>>> {
+fn read_line() -> Result<Zeroizing<Vec<u8>>> {
     let mut input = Zeroizing::new(vec![0; LONGEST]);
     let length = if io::stdin().is_terminal() {
         prompt::read_hidden("Key (it is not shown): ", &mut input)?

@@ -1,0 +1,73 @@
+//! The arguments that say where a key is delivered to.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use nix::unistd::{Group, User as Account, getgid};
+
+use crate::error::Result;
+use crate::key_file::{EnvName, KeyFile, Mode, Owner};
+
+/// Where to deliver the key to, instead of standard output.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Key file")]
+pub struct KeyFileArgs {
+    /// Write the key to the file at PATH, and not to standard output
+    ///
+    /// At every moment, even if the power fails, the file holds a key that is accepted. It is
+    /// replaced, never rewritten, so that a reader sees all of the old key or all of the new one.
+    /// Nothing is replaced but a key file: a link, a device, a file with something else in it or in
+    /// a folder that others may write is refused before a key is issued.
+    #[arg(long, value_name = "PATH")]
+    key_file: Option<PathBuf>,
+
+    /// Give the key file these permissions
+    ///
+    /// Three or four octal digits: read and write for owner and group, nothing for others.
+    #[arg(long, value_name = "MODE", requires = "key_file", default_value = "0600")]
+    key_file_mode: Mode,
+
+    /// Give the key file to this user, and to GROUP or the user's own group
+    #[arg(long, value_name = "USER[:GROUP]", requires = "key_file", value_parser = owner)]
+    key_file_owner: Option<Owner>,
+
+    /// Write NAME=key and a newline, for EnvironmentFile= and --env-file
+    #[arg(long, value_name = "NAME", requires = "key_file")]
+    key_file_env: Option<EnvName>,
+}
+
+impl KeyFileArgs {
+    /// The key file that was asked for.
+    pub fn key_file(self) -> Result<Option<KeyFile>> {
+        let Some(path) = self.key_file else { return Ok(None) };
+        let key_file = KeyFile::new(&path)?;
+        Ok(Some(KeyFile {
+            mode: self.key_file_mode,
+            owner: self.key_file_owner,
+            env: self.key_file_env,
+            ..key_file
+        }))
+    }
+}
+
+/// Names from the password and group databases, or numbers.
+fn owner(text: &str) -> std::result::Result<Owner, String> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let account = Account::from_name(user).map_err(|error| error.to_string())?;
+    let uid = account.as_ref().map(|account| account.uid.as_raw()).or_else(|| user.parse().ok());
+    let uid = uid.ok_or("there is no such user")?;
+    let gid = match group {
+        Some(group) => {
+            let found = Group::from_name(group).map_err(|error| error.to_string())?;
+            found
+                .map(|group| group.gid.as_raw())
+                .or_else(|| group.parse().ok())
+                .ok_or("there is no such group")?
+        }
+        None => account.map_or_else(getgid, |account| account.gid).as_raw(),
+    };
+    Ok(Owner { uid, gid })
+}

@@ -1,0 +1,225 @@
+//! Issuing a key, into a file: the overlap protocol.
+//!
+//! With exactly one accepted key, no order of 'commit' and 'replace the file' is without a moment
+//! at which the file holds a key that nobody accepts. So for a moment two are accepted:
+//!
+//! 1. Under the lock, look at the file; refuse what may not be replaced. Stage the new key beside it.
+//! 2. First transaction: the new key is pending, and accepted. The old one stays.
+//! 3. Put the stage in the file's place; sync the folder.
+//! 4. Run the reload command, where there is one: its reader takes the new key while both are good.
+//! 5. Second transaction: the new key is active; the old one ends, or retires.
+//!
+//! | killed after | the file holds | accepted | the next run that writes (`recovery.rs`) |
+//! | --- | --- | --- | --- |
+//! | staging, whole or in part | old | old | removes the stage |
+//! | the first transaction | old | old, new | goes on with 3; with no whole stage, revokes the new key |
+//! | the replacement | new | old, new | syncs the folder and goes on with 5 |
+//! | the second transaction | new | new | has nothing to do |
+//!
+//! A key that waits for its reload goes on with 4 when that user is refreshed again.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Stdio};
+
+use crate::error::{Code, Error, Result};
+use crate::issue::{Issued, Order, Previous, Replace, current, insert, replace, undeliverable};
+use crate::key::Key;
+use crate::key_file::{KeyFile, Target};
+use crate::store::{NewDelivery, Outcome, Record, Status};
+use crate::trust::Obstacle;
+use crate::user::User;
+use crate::writer::Writer;
+
+impl Writer<'_> {
+    /// Where the user's current key was delivered to.
+    pub fn remembered(&self, user: &User) -> Result<Option<KeyFile>> {
+        let now = (self.clock)();
+        let current = self.store.read(|transaction| transaction.current(user, None, now))?;
+        Ok(current.and_then(|current| current.key_file))
+    }
+
+    /// The user's key that is still on its way, after what could be finished has been.
+    pub fn pending_of(&self, user: &User) -> Result<Option<Record>> {
+        let now = (self.clock)();
+        let pending = self.store.read(|transaction| transaction.pending(now))?;
+        Ok(pending.into_iter().find(|key| key.user == user.as_str()))
+    }
+
+    /// Issues a key into `key_file`. `reload` is a command for `/bin/sh -c`, run when the key is in
+    /// the file and before the one it replaces ends.
+    ///
+    /// Fails with [`Code::Undeliverable`] where the file may not be replaced: nothing has changed
+    /// then. Fails with [`Code::DeliveryPending`] where the new key is accepted but not all is
+    /// done: the next run goes on from there.
+    pub fn issue_to_file(
+        &mut self,
+        order: &Order,
+        key_file: &KeyFile,
+        reload: Option<&str>,
+    ) -> Result<Issued> {
+        let previous_owner = self.remembered(&order.user)?.and_then(|key_file| key_file.owner);
+        let key = self.new_key()?;
+        let target = Target::open(key_file, key.prefix(), previous_owner).map_err(none_issued)?;
+        if self.store.location().owns(&key_file.path) {
+            return Err(undeliverable(&format!("{} belongs to the database", key_file.path())));
+        }
+        target.check_replaceable().map_err(none_issued)?;
+        self.stage(&target, &key)?;
+        let (pending, ended) = self.insert_pending(order, &key, key_file, &target, reload.is_some())?;
+        self.put_in_place(&pending, &target, ended.is_some())?;
+        let issued = self.finish_delivery(&pending, order.agreed().filter(|_| ended.is_none()), reload)?;
+        Ok(Issued { previous: ended.or(issued.previous), ..issued })
+    }
+
+    /// Runs the reload command, where there is one, and makes a delivered key the active one.
+    pub fn finish_delivery(
+        &mut self,
+        pending: &Record,
+        agreed: Option<&str>,
+        reload: Option<&str>,
+    ) -> Result<Issued> {
+        if let Some(command) = reload {
+            run_reload(command, pending)?;
+        }
+        self.activate(pending, agreed).map_err(|error| match error.code() {
+            Code::Cancelled => error,
+            _ => delivery_pending(
+                pending,
+                &format!("it is in place, but the old key could not be ended: {error}"),
+            ),
+        })
+    }
+
+    fn stage(&self, target: &Target<'_>, key: &Key) -> Result<()> {
+        self.lock
+            .note(target.stage())
+            .map_err(|error| undeliverable(&format!("cannot write to the lock of the database: {error}")))?;
+        target.write_stage(key).map_err(|obstacle| {
+            self.unstage(target);
+            none_issued(obstacle)
+        })
+    }
+
+    /// The first transaction. Returns the pending key, and the old one where that was ended first.
+    fn insert_pending(
+        &mut self,
+        order: &Order,
+        key: &Key,
+        key_file: &KeyFile,
+        target: &Target<'_>,
+        reload_pending: bool,
+    ) -> Result<(Record, Option<Previous>)> {
+        let clock = self.clock;
+        let inserted = self.store.write(&self.lock, |transaction| {
+            let now = clock();
+            let old = current(transaction, order, now)?;
+            let ended = match (&old, &order.replace) {
+                (Some(old), Replace::Current { revoke_first: true, .. }) => {
+                    Some(replace(transaction, old, order.grace(), now)?)
+                }
+                _ => None,
+            };
+            let delivery = NewDelivery { key_file, grace: order.grace(), reload_pending };
+            let pending = insert(transaction, order, key, old.as_ref(), Some(delivery), now)?;
+            let outcome = Outcome { key_hash: pending.key_hash.clone(), status: Status::Pending };
+            Ok(((pending, ended), outcome))
+        });
+        // The stage may go only where the database says that its key was not issued.
+        if inserted.is_err() && matches!(self.store.find(&key.hash(), clock()), Ok(None)) {
+            self.unstage(target);
+        }
+        inserted
+    }
+
+    fn put_in_place(&mut self, pending: &Record, target: &Target<'_>, old_is_ended: bool) -> Result<()> {
+        if let Err(obstacle) = target.replace() {
+            // With the old key gone, the new one is all there is: it stays where it is staged.
+            if old_is_ended || self.undo_delivery(pending, target).is_err() {
+                let why = format!("it lies in {}: {}", target.stage().display(), obstacle.reason);
+                return Err(delivery_pending(pending, &why));
+            }
+            return Err(none_issued(obstacle));
+        }
+        let _ = self.lock.clear_note();
+        target.sync().map_err(|obstacle| delivery_pending(pending, &obstacle.reason))
+    }
+
+    /// Revokes a pending key, and only then removes its stage.
+    pub(crate) fn undo_delivery(&mut self, pending: &Record, target: &Target<'_>) -> Result<()> {
+        let clock = self.clock;
+        self.store.write(&self.lock, |transaction| {
+            transaction.revoke(pending, clock())?;
+            Ok(((), Outcome { key_hash: pending.key_hash.clone(), status: Status::Revoked }))
+        })?;
+        self.unstage(target);
+        Ok(())
+    }
+
+    /// What can't be removed now is noted, and nobody accepts the key in it.
+    fn unstage(&self, target: &Target<'_>) {
+        if target.remove_stage().is_ok() {
+            let _ = self.lock.clear_note();
+        }
+    }
+
+    /// The second transaction.
+    fn activate(&mut self, pending: &Record, agreed: Option<&str>) -> Result<Issued> {
+        let clock = self.clock;
+        self.store.write(&self.lock, |transaction| {
+            let now = clock();
+            let old = match pending.user.parse() {
+                Ok(user) => transaction.current(&user, agreed, now)?,
+                Err(error) => return Err(error),
+            };
+            let previous = match &old {
+                Some(old) => Some(replace(transaction, old, pending.grace, now)?),
+                None => None,
+            };
+            transaction.activate(pending)?;
+            let record = Record { status: Status::Active, ..pending.clone() };
+            Ok((
+                Issued { record, previous },
+                Outcome { key_hash: pending.key_hash.clone(), status: Status::Active },
+            ))
+        })
+    }
+}
+
+/// What the command prints goes to standard error: standard output is ours, for data.
+fn run_reload(command: &str, pending: &Record) -> Result<()> {
+    let output = io::stderr().as_fd().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from);
+    let status = Command::new("/bin/sh")
+        .args(["-c", command])
+        .env("APIKEY_USER", &pending.user)
+        .env("APIKEY_PREFIX", &pending.prefix)
+        .env("APIKEY_KEY_FILE", path_of(pending))
+        .stdin(Stdio::null())
+        .stdout(output)
+        .status();
+    let why = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => format!("the reload command failed: {status}"),
+        Err(error) => format!("the reload command could not be run: {error}"),
+    };
+    Err(delivery_pending(pending, &format!("it is in place, but {why}")))
+}
+
+fn path_of(pending: &Record) -> &str {
+    pending.key_file.as_ref().map_or("its file", KeyFile::path)
+}
+
+fn none_issued(obstacle: Obstacle) -> Error {
+    undeliverable(&obstacle.reason).hint(obstacle.hint)
+}
+
+fn delivery_pending(pending: &Record, why: &str) -> Error {
+    let Record { prefix, user, .. } = pending;
+    let message = format!(
+        "{prefix} of {user} is accepted, but its delivery to {} is not done: {why}",
+        path_of(pending)
+    );
+    Error::new(Code::DeliveryPending, message).hint(format!(
+        "run the same command again to go on from there, or end all keys of {user} with `apikey revoke {user}`"
+    ))
+}

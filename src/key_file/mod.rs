@@ -1,0 +1,193 @@
+//! The file a daemon reads its key from: where it is, whose, and what is in it.
+//!
+//! It holds the key and nothing else, so that a daemon that reads it whole is right; or one line
+//! `NAME=key`, for systemd's `EnvironmentFile=` and for `--env-file`.
+
+mod target;
+
+use std::fs::{self, OpenOptions};
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use nix::fcntl::OFlag;
+use zeroize::Zeroizing;
+
+pub(crate) use self::target::{Target, stage_of};
+use crate::error::{Code, Error, Result};
+use crate::key::Key;
+
+/// Where and how a key is delivered. A refresh delivers the next key to the same place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    pub(crate) path: PathBuf,
+    /// The permissions.
+    pub mode: Mode,
+    /// Whose the file is to be; the caller's where there is none.
+    pub owner: Option<Owner>,
+    /// The variable's name in the line `NAME=key`; the key alone where there is none.
+    pub env: Option<EnvName>,
+}
+
+/// A key file's permissions: of owner and group only, to read and write only, and for the owner at
+/// least to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(u32);
+
+/// A key file's owner and group, as the kernel knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's id.
+    pub uid: u32,
+    /// The group's id.
+    pub gid: u32,
+}
+
+/// The name of a variable: `[A-Za-z_]`, then `[A-Za-z0-9_]`, up to 128 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvName(String);
+
+/// More than any key file holds.
+const LONGEST: usize = 256;
+
+impl KeyFile {
+    /// The key file at `path`, with permissions 0600, the caller's, and the key alone in it. Its
+    /// folder must be there; the links on the way to it are followed now, once.
+    pub fn new(path: &Path) -> Result<Self> {
+        let undeliverable = |reason: String| Error::new(Code::Undeliverable, reason);
+        let shown = path.display();
+        let name = path
+            .file_name()
+            .ok_or_else(|| undeliverable(format!("{shown} names a folder, not a key file")))?;
+        let folder = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        let folder = fs::canonicalize(folder)
+            .map_err(|error| undeliverable(format!("cannot open the folder of {shown}: {error}")))?;
+        let path = folder.join(name);
+        if path.to_str().is_none() {
+            return Err(Error::new(
+                Code::Usage,
+                format!("{shown} is not UTF-8, as the path of a key file must be"),
+            ));
+        }
+        Ok(KeyFile { path, mode: Mode(0o600), owner: None, env: None })
+    }
+
+    /// Where it is: absolute, in UTF-8.
+    pub fn path(&self) -> &str {
+        self.path.to_str().unwrap_or_default()
+    }
+
+    /// What the file holds when it holds `key`.
+    fn content(&self, key: &Key) -> Zeroizing<Vec<u8>> {
+        let mut content = Zeroizing::new(Vec::with_capacity(LONGEST));
+        match &self.env {
+            Some(name) => {
+                for part in [name.as_str(), "=", key.expose(), "\n"] {
+                    content.extend_from_slice(part.as_bytes());
+                }
+            }
+            None => content.extend_from_slice(key.expose().as_bytes()),
+        }
+        content
+    }
+}
+
+impl Mode {
+    /// The permissions as chmod(2) takes them.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u32) -> Option<Self> {
+        (bits & !0o660 == 0 && bits & 0o400 != 0).then_some(Mode(bits))
+    }
+}
+
+impl FromStr for Mode {
+    type Err = Error;
+
+    /// Reads three or four octal digits.
+    fn from_str(text: &str) -> Result<Self> {
+        let octal = matches!(text.len(), 3 | 4) && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+        let bits = u32::from_str_radix(text, 8).ok().filter(|_| octal);
+        bits.and_then(Mode::from_bits).ok_or_else(|| {
+            Error::new(
+                Code::Usage,
+                "a key file's mode is three or four octal digits, such as 0600 or 640: \
+                 read and write for owner and group, nothing for others",
+            )
+        })
+    }
+}
+
+impl EnvName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EnvName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let goes_on = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if starts && goes_on && text.len() <= 128 {
+            return Ok(EnvName(text.to_owned()));
+        }
+        Err(Error::new(Code::Usage, "a variable's name is letters, digits and _, with no digit first"))
+    }
+}
+
+/// What a file that might be a key file holds.
+enum Content {
+    Nothing,
+    Key(Key),
+    SomethingElse,
+}
+
+impl Content {
+    /// Reads `file`, but no more than a key file can hold.
+    fn read(file: fs::File) -> std::io::Result<Self> {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST));
+        file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+        Ok(match key_in(&bytes) {
+            _ if bytes.is_empty() => Content::Nothing,
+            Some(key) => Content::Key(key),
+            None => Content::SomethingElse,
+        })
+    }
+}
+
+/// The key in a key file of either form, with or without a line's end.
+fn key_in(bytes: &[u8]) -> Option<Key> {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    match line.iter().position(|b| *b == b'=') {
+        Some(at) => {
+            str::from_utf8(&line[..at]).ok()?.parse::<EnvName>().ok()?;
+            Key::parse(&line[at + 1..])
+        }
+        None => Key::parse(line),
+    }
+}
+
+/// The key in the file at `path`, for who verifies it: `None` where there is something else in it.
+pub fn read(path: &Path) -> Result<Option<Key>> {
+    let failed = |error: std::io::Error| Error::io(&error, "read the key file", path, Code::Usage);
+    // A FIFO must not keep us waiting for somebody who writes.
+    let file =
+        OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(Error::new(Code::Usage, format!("{} is not a regular file", path.display())));
+    }
+    Ok(match Content::read(file).map_err(failed)? {
+        Content::Key(key) => Some(key),
+        Content::Nothing | Content::SomethingElse => None,
+    })
+}

@@ -1,0 +1,94 @@
+//! Who can change what a path names.
+//!
+//! A path is safe to open where every folder on it belongs to someone trusted and nobody else may
+//! write it. A sticky folder such as `/tmp` will do further up: there, others can add names but not
+//! take one away. The last folder is held to more, since in it the names themselves are made.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::unistd::geteuid;
+
+const WRITABLE_BY_GROUP: u32 = 0o020;
+const WRITABLE_BY_OTHERS: u32 = 0o002;
+const STICKY: u32 = 0o1000;
+
+/// Whose files and folders are safe: root's, the caller's and those of up to two more.
+#[derive(Clone, Copy, Debug)]
+pub struct Trusted {
+    also: [Option<u32>; 2],
+}
+
+/// What stands in the way of using a path, and what to do about it.
+#[derive(Debug)]
+pub struct Obstacle {
+    /// What is wrong, with what.
+    pub reason: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl Trusted {
+    /// Root, the caller, and the users with these uids.
+    pub fn with(also: [Option<u32>; 2]) -> Self {
+        Trusted { also }
+    }
+
+    /// Checks whose `found` is, which `path` names.
+    pub fn check_owner(self, path: &Path, found: &Metadata) -> Result<(), Obstacle> {
+        let uid = found.uid();
+        if uid == 0 || uid == geteuid().as_raw() || self.also.contains(&Some(uid)) {
+            return Ok(());
+        }
+        Err(Obstacle {
+            reason: format!("{} belongs to uid {uid}, who could swap it", path.display()),
+            hint: "run apikey as that user, or use a path whose folders belong to root".into(),
+        })
+    }
+
+    /// Checks every folder above `folder`, an absolute path with no link in it.
+    pub fn check_above(self, folder: &Path) -> Result<(), Obstacle> {
+        for above in folder.ancestors().skip(1) {
+            let found = look_at(above)?;
+            self.check_owner(above, &found)?;
+            if found.mode() & STICKY == 0 {
+                check_others_may_not_write(above, &found)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Checks that others may not write `found`, which `path` names.
+pub fn check_others_may_not_write(path: &Path, found: &Metadata) -> Result<(), Obstacle> {
+    check_not_writable(path, found, WRITABLE_BY_OTHERS, "others", "o")
+}
+
+/// Checks that the group may not write `found`, which `path` names.
+pub fn check_group_may_not_write(path: &Path, found: &Metadata) -> Result<(), Obstacle> {
+    check_not_writable(path, found, WRITABLE_BY_GROUP, "its group", "g")
+}
+
+/// What `path` itself is, not what it links to.
+pub fn look_at(path: &Path) -> Result<Metadata, Obstacle> {
+    fs::symlink_metadata(path).map_err(|error| Obstacle {
+        reason: format!("cannot look at {}: {error}", path.display()),
+        hint: "see to its permissions".into(),
+    })
+}
+
+fn check_not_writable(
+    path: &Path,
+    found: &Metadata,
+    bit: u32,
+    who: &str,
+    class: &str,
+) -> Result<(), Obstacle> {
+    if found.mode() & bit == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    let hint = format!("use a folder that nobody else may write; chmod {class}-w takes the permission away");
+    Err(Obstacle { reason: format!("{who} may write {path}"), hint })
+}
