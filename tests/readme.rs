@@ -33,6 +33,9 @@ fn each_command_prints_what_the_readme_shows() {
         shell.args(["-c", &format!("exec 2>&1; {command}")]).current_dir(host.folder());
         shell.env_clear().env("PATH", &path).env("APIKEY_DB", host.database());
         let printed = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        // The README's host keeps its key files in /etc/web.
+        let folder = std::fs::canonicalize(host.folder()).unwrap();
+        let printed = printed.replace(folder.to_str().unwrap(), "/etc/web");
         assert_eq!(generalized(&printed), generalized(shown), "{command}");
     }
 }
@@ -67,4 +70,24 @@ fn the_python_of_the_readme_tells_whose_key_it_is() {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[test]
+#[ignore = "needs systemd-analyze"]
+fn the_units_of_the_readme_are_right() {
+    let host = Host::new();
+    let units = blocks("ini");
+    assert_eq!(units.len(), 4, "the README has lost a unit");
+    for unit in units {
+        let name = unit.lines().next().unwrap().rsplit('/').next().unwrap();
+        // The services of the examples are not installed here.
+        let unit =
+            unit.replace("/usr/local/bin/web", "/bin/true").replace("/usr/local/bin/worker", "/bin/true");
+        host.write(name, unit.replace("/usr/bin/apikey", APIKEY).as_bytes());
+    }
+    for name in ["web.service", "worker.service", "web-key.service", "web-key.timer"] {
+        let output = Command::new("systemd-analyze").arg("verify").arg(host.path(name)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{name}: {said}");
+    }
 }

@@ -35,16 +35,21 @@ pub fn issue(
     output: &Output,
     to_json: ToJson,
 ) -> Result<Issued> {
+    let is_refresh = matches!(order.replace, Replace::Current { .. });
     let key_file = match handover.key_file {
-        Some(key_file) => Some(key_file),
-        None => writer.remembered(&order.user)?.filter(|_| matches!(order.replace, Replace::Current { .. })),
+        None if is_refresh => writer.remembered(&order.user)?,
+        named => named,
     };
     let reload = handover.reload.as_deref();
     let pending = writer.pending_of(&order.user)?;
     match key_file {
         Some(key_file) => {
             let issued = match pending {
-                Some(pending) if pending.reload_pending && pending.key_file.as_ref() == Some(&key_file) => {
+                Some(pending)
+                    if is_refresh
+                        && pending.reload_pending
+                        && pending.key_file.as_ref() == Some(&key_file) =>
+                {
                     writer.finish_delivery(&pending, order.agreed(), reload)?
                 }
                 Some(pending) => return Err(unfinished(&pending)),
