@@ -34,30 +34,63 @@ pub enum Code {
 }
 
 impl Code {
-    const fn name_and_exit_status(self) -> (&'static str, u8) {
+    /// Every code, by exit status.
+    pub const ALL: [Code; 11] = [
+        Code::InternalError,
+        Code::DbError,
+        Code::Usage,
+        Code::KeyExists,
+        Code::NoKey,
+        Code::InvalidKey,
+        Code::DbUnavailable,
+        Code::Forbidden,
+        Code::Undeliverable,
+        Code::DeliveryPending,
+        Code::Cancelled,
+    ];
+
+    /// The name, the exit status, and when it is that.
+    const fn facts(self) -> (&'static str, u8, &'static str) {
         match self {
-            Code::InternalError => ("INTERNAL_ERROR", 1),
-            Code::DbError => ("DB_ERROR", 1),
-            Code::Usage => ("USAGE", 2),
-            Code::KeyExists => ("KEY_EXISTS", 3),
-            Code::NoKey => ("NO_KEY", 4),
-            Code::InvalidKey => ("INVALID_KEY", 5),
-            Code::DbUnavailable => ("DB_UNAVAILABLE", 6),
-            Code::Forbidden => ("FORBIDDEN", 7),
-            Code::Undeliverable => ("UNDELIVERABLE", 8),
-            Code::DeliveryPending => ("DELIVERY_PENDING", 9),
-            Code::Cancelled => ("CANCELLED", 10),
+            Code::InternalError => ("INTERNAL_ERROR", 1, "a fault of the program"),
+            Code::DbError => ("DB_ERROR", 1, "an I/O error or damage in the database"),
+            Code::Usage => ("USAGE", 2, "bad arguments, or --yes missing where nobody can be asked"),
+            Code::KeyExists => ("KEY_EXISTS", 3, "the user has an active key already"),
+            Code::NoKey => ("NO_KEY", 4, "the user has no key to show or to revoke"),
+            Code::InvalidKey => ("INVALID_KEY", 5, "verify: the key is not accepted"),
+            Code::DbUnavailable => (
+                "DB_UNAVAILABLE",
+                6,
+                "no such database, not one of ours, a newer schema, or locked past --timeout",
+            ),
+            Code::Forbidden => (
+                "FORBIDDEN",
+                7,
+                "the operating system's permissions, or a database or folder that others may write",
+            ),
+            Code::Undeliverable => ("UNDELIVERABLE", 8, "the key could not be handed over; nothing changed"),
+            Code::DeliveryPending => {
+                ("DELIVERY_PENDING", 9, "the key is issued and accepted, but not all of its delivery is done")
+            }
+            Code::Cancelled => {
+                ("CANCELLED", 10, "the question was answered with no, or Ctrl-C; nothing changed")
+            }
         }
     }
 
     /// The code as scripts read it, such as `KEY_EXISTS`.
     pub const fn as_str(self) -> &'static str {
-        self.name_and_exit_status().0
+        self.facts().0
     }
 
     /// The exit status of the program that fails with this code.
     pub const fn exit_status(self) -> u8 {
-        self.name_and_exit_status().1
+        self.facts().1
+    }
+
+    /// When a failure has this code, in half a sentence.
+    pub const fn meaning(self) -> &'static str {
+        self.facts().2
     }
 }
 

@@ -5,36 +5,50 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
+use clap_complete::ArgValueCompleter;
 use directories::ProjectDirs;
 use nix::unistd::{Uid, User as Account, geteuid, getuid};
 
+use super::complete::users_with_a_key;
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::user::User;
 
+/// Where the help puts the options that every command takes.
+const LAST: usize = 100;
+
 /// Options that every command takes.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// Use the database at PATH
     ///
     /// Without it: /var/lib/apikey/keys.db for root, and keys.db in the user's local data folder
     /// (~/.local/share/apikey) for anyone else. `create` and `refresh` make the database where
     /// there is none.
-    #[arg(long, global = true, value_name = "PATH", env = "APIKEY_DB")]
+    #[arg(long, global = true, value_name = "PATH", env = "APIKEY_DB", hide_env_values = true)]
+    #[arg(value_hint = ValueHint::FilePath)]
+    #[arg(display_order = LAST)]
     db: Option<PathBuf>,
 
     /// Print one JSON object instead of text
+    ///
+    /// It has the same members every time, and a failure is an object on standard error, with the
+    /// members `code` and `message`.
     #[arg(long, global = true)]
+    #[arg(display_order = LAST)]
     pub json: bool,
 
     /// Say nothing on standard error but errors
     #[arg(short, long, global = true)]
+    #[arg(display_order = LAST)]
     pub quiet: bool,
 
-    /// Wait up to DURATION for another process that writes
+    /// Wait this long to write
+    ///
+    /// As long as another process does. Durations read 90d, 12h, 30m or 1h 30m.
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(display_order = LAST)]
     timeout: Duration,
 }
 
@@ -58,9 +72,22 @@ impl Global {
     }
 
     fn database(&self) -> Result<Database> {
-        if let Some(path) = &self.db {
-            return Ok(Database { path: path.clone(), default_folder: None });
+        match &self.db {
+            Some(path) => Ok(Database { path: path.clone(), default_folder: None }),
+            None => Database::default(),
         }
+    }
+}
+
+/// Where the database is to be.
+pub struct Database {
+    pub path: PathBuf,
+    default_folder: Option<PathBuf>,
+}
+
+impl Database {
+    /// Where it is when nobody says where.
+    pub fn default() -> Result<Self> {
         let folder = if geteuid().is_root() {
             PathBuf::from("/var/lib/apikey")
         } else {
@@ -74,27 +101,27 @@ impl Global {
     }
 }
 
-struct Database {
-    path: PathBuf,
-    default_folder: Option<PathBuf>,
-}
-
-/// Whom the command is about.
+/// Whose key the command is about.
 #[derive(Debug, Args)]
 pub struct UserArg {
-    /// Whom the key belongs to: a person, a service, a daemon [default: your login name]
+    /// Whose key [default: your login name]
     ///
-    /// A letter or digit, then any of A-Z a-z 0-9 . _ @ + : - up to 128 characters. Without it: the
-    /// login name of the calling uid, from the password database.
-    #[arg(value_name = "USER")]
+    /// A person, a service, a daemon: a letter or digit, then any of A-Z a-z 0-9 . _ @ + : - up to
+    /// 128 characters. Without it, the login name of the calling uid in the password database.
+    #[arg(value_name = "USER", add = ArgValueCompleter::new(users_with_a_key))]
     user: Option<User>,
 }
 
 impl UserArg {
     /// The user that was named, else the caller's login name.
-    pub fn or_caller(&self) -> Result<User> {
-        self.user.clone().map_or_else(|| login_name(getuid()), Ok)
+    pub fn or_caller(self) -> Result<User> {
+        user_or_caller(self.user)
     }
+}
+
+/// The user that was named, else the caller's login name.
+pub fn user_or_caller(user: Option<User>) -> Result<User> {
+    user.map_or_else(|| login_name(getuid()), Ok)
 }
 
 fn login_name(uid: Uid) -> Result<User> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use nix::unistd::{Group, User as Account, getgid};
 
 use crate::error::Result;
@@ -10,28 +10,33 @@ use crate::key_file::{EnvName, KeyFile, Mode, Owner};
 
 /// Where to deliver the key to, instead of standard output.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Key file")]
 pub struct KeyFileArgs {
-    /// Write the key to the file at PATH, and not to standard output
+    /// Write the key to PATH, not standard output
     ///
     /// At every moment, even if the power fails, the file holds a key that is accepted. It is
     /// replaced, never rewritten, so that a reader sees all of the old key or all of the new one.
     /// Nothing is replaced but a key file: a link, a device, a file with something else in it or in
     /// a folder that others may write is refused before a key is issued.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     key_file: Option<PathBuf>,
 
-    /// Give the key file these permissions
+    /// Set its permissions
     ///
     /// Three or four octal digits: read and write for owner and group, nothing for others.
     #[arg(long, value_name = "MODE", requires = "key_file", default_value = "0600")]
     key_file_mode: Mode,
 
-    /// Give the key file to this user, and to GROUP or the user's own group
-    #[arg(long, value_name = "USER[:GROUP]", requires = "key_file", value_parser = owner)]
+    /// Give it to USER[:GROUP]
+    ///
+    /// Names or numbers; without GROUP, the user's own group. Without this option the key file is
+    /// the caller's.
+    #[arg(long, value_name = "OWNER", value_hint = ValueHint::Username, requires = "key_file", value_parser = owner)]
     key_file_owner: Option<Owner>,
 
-    /// Write NAME=key and a newline, for EnvironmentFile= and --env-file
+    /// Write NAME=key, for EnvironmentFile=
+    ///
+    /// One line, with a newline at its end; for systemd's EnvironmentFile= and a container's
+    /// --env-file. Without this option the file holds the key and nothing else.
     #[arg(long, value_name = "NAME", requires = "key_file")]
     key_file_env: Option<EnvName>,
 }

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod handover;
 mod json;
 mod key_file_args;
@@ -23,7 +24,7 @@ use crate::error::Result;
 
 /// Issue, show, refresh, revoke and verify API keys from one SQLite file
 #[derive(Debug, Parser)]
-#[command(name = "apikey", version, max_term_width = 80, after_help = EXIT_STATUSES)]
+#[command(name = "apikey", version, term_width = 80, after_long_help = EXIT_STATUSES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -38,14 +39,20 @@ Exit status:
   2 wrong usage          6 no usable database      10 answered no, or Ctrl-C
   3 user has a key       7 not permitted";
 
+/// What [`command`] returns.
+pub use clap::Command as ClapCommand;
+
 /// The definitions of the command line: what completion and the manual are made from.
-pub fn command() -> clap::Command {
+pub fn command() -> ClapCommand {
     Cli::command()
 }
 
 /// Runs the program with `args`, the first of which is its name, and returns its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
+    if complete::answer(&args) {
+        return ExitCode::SUCCESS;
+    }
     let cli = match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found))
     {
         Ok(cli) => cli,

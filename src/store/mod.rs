@@ -24,7 +24,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension as _, TransactionBehavior};
+use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use self::failure::failure;
 use self::header::Header;
@@ -185,6 +185,19 @@ impl Store {
     ) -> std::result::Result<(), E> {
         let transaction = self.begin(TransactionBehavior::Deferred)?;
         Transaction { connection: &transaction, location: &self.location }.for_each(user, all, now, each)
+    }
+
+    /// Up to `most` of the users who have an active key and whose names begin with `start`, in
+    /// order.
+    pub fn users(&self, start: &str, most: u32) -> Result<Vec<String>> {
+        let sql = "SELECT user FROM keys WHERE status = 'active' AND user >= ?1 ORDER BY user LIMIT ?2";
+        let users: rusqlite::Result<Vec<String>> = self
+            .connection
+            .prepare(sql)
+            .and_then(|mut find| find.query_map(params![start, most], |row| row.get(0))?.collect());
+        let mut users = users.map_err(|error| self.failed(&error))?;
+        users.retain(|user| user.starts_with(start));
+        Ok(users)
     }
 
     /// The record of the key with this hash as it stands at `now`; `None` where there is none. It

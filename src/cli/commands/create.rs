@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli::args::{Global, UserArg, some_duration};
+use crate::cli::args::{Global, some_duration, user_or_caller};
 use crate::cli::handover::{self, Handover, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
@@ -12,6 +12,7 @@ use crate::cli::output::Output;
 use crate::error::Result;
 use crate::issue::{Order, Replace};
 use crate::name::Name;
+use crate::user::User;
 
 /// Issue a user's key and print it, once
 ///
@@ -19,15 +20,22 @@ use crate::name::Name;
 /// goes to standard error. It can't be shown again: only its SHA-256 is stored. A user has one
 /// active key; where there is one already, `refresh` replaces it.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Create {
-    #[command(flatten)]
-    user: UserArg,
+    /// Whom the key is for [default: your login name]
+    ///
+    /// A person, a service, a daemon: a letter or digit, then any of A-Z a-z 0-9 . _ @ + : - up to
+    /// 128 characters. Without it, the login name of the calling uid in the password database.
+    #[arg(value_name = "USER")]
+    user: Option<User>,
 
-    /// Label the key, up to 100 characters
+    /// Label the key
+    ///
+    /// Up to 100 printable characters. Labels need not differ.
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
 
-    /// Stop accepting the key after DURATION, such as 90d or 12h
+    /// Stop accepting it after, say, 90d or 12h
     #[arg(long, value_name = "DURATION", value_parser = some_duration)]
     expires_in: Option<Duration>,
 
@@ -35,9 +43,17 @@ pub struct Create {
     key_file: KeyFileArgs,
 }
 
+const EXAMPLES: &str = r#"Examples:
+  A key for alice, kept in a variable:
+      $ KEY=$(apikey create alice)
+  A key with a label that ends by itself:
+      $ apikey create bob --name "Bob's laptop" --expires-in 90d
+  A daemon's key, in a file that is the daemon's:
+      $ apikey create web --key-file /etc/web/web.key --key-file-owner web"#;
+
 pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
     let order = Order {
-        user: args.user.or_caller()?,
+        user: user_or_caller(args.user)?,
         name: args.name,
         expires_in: args.expires_in,
         replace: Replace::Nothing,

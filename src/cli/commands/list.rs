@@ -1,8 +1,10 @@
 //! `apikey list`
 
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 
 use crate::cli::args::Global;
+use crate::cli::complete::users_with_a_key;
 use crate::cli::output::{Output, Stopped};
 use crate::cli::{json, table};
 use crate::error::{Error, Result};
@@ -13,15 +15,23 @@ use crate::user::User;
 ///
 /// By user, oldest first. With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct List {
     /// Whose keys [default: everyone's]
-    #[arg(value_name = "USER")]
+    #[arg(value_name = "USER", add = ArgValueCompleter::new(users_with_a_key))]
     user: Option<User>,
 
     /// List the expired and revoked ones too
     #[arg(short, long)]
     all: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  Who has a key:
+      $ apikey list
+  All that were ever issued, for a script:
+      $ apikey list --all --json";
 
 pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
     let store = global.open()?;

@@ -1,6 +1,7 @@
 //! The commands: each with its arguments and what it does.
 
 mod agreed;
+mod completions;
 mod create;
 mod list;
 mod refresh;
@@ -22,17 +23,19 @@ pub enum Command {
     Revoke(revoke::Revoke),
     Verify(verify::Verify),
     List(list::List),
+    Completions(completions::Completions),
 }
 
 impl Command {
     pub fn run(self, global: &Global, output: &Output) -> Result<()> {
         match self {
             Command::Create(args) => create::run(args, global, output),
-            Command::Show(args) => show::run(&args, global, output),
+            Command::Show(args) => show::run(args, global, output),
             Command::Refresh(args) => refresh::run(args, global, output),
-            Command::Revoke(args) => revoke::run(&args, global, output),
+            Command::Revoke(args) => revoke::run(args, global, output),
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
+            Command::Completions(args) => completions::run(&args, output),
         }
     }
 }

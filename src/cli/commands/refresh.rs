@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use serde::Serialize;
 
 use super::agreed::agreed_to_end;
@@ -23,20 +23,26 @@ use crate::timestamp::Timestamp;
 /// later, with --grace. The new key keeps the name of the old one unless --name gives it another.
 /// Asks first where there is somebody to answer.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Refresh {
     #[command(flatten)]
     user: UserArg,
 
-    /// Label the new key, up to 100 characters [default: the old one's]
+    /// Label the new key [default: the old one's]
+    ///
+    /// Up to 100 printable characters.
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
 
-    /// Stop accepting the new key after DURATION, such as 90d or 12h
+    /// Stop accepting it after, say, 90d or 12h
     #[arg(long, value_name = "DURATION", value_parser = some_duration)]
     expires_in: Option<Duration>,
 
-    /// Go on accepting the old key for DURATION, but not past its own expiry
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    /// Accept the old key that much longer
+    ///
+    /// It is retiring until then. Not past its own expiry; without this option, not at all.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(default_value = "0s", hide_default_value = true)]
     grace: Duration,
 
     /// Don't ask
@@ -46,22 +52,33 @@ pub struct Refresh {
     #[command(flatten)]
     key_file: KeyFileArgs,
 
-    /// Run COMMAND when the new key is in its file and the old one is still accepted
+    /// Run COMMAND before the old key ends
     ///
-    /// /bin/sh runs it, with APIKEY_USER, APIKEY_PREFIX and APIKEY_KEY_FILE in its environment;
+    /// When the new key is in its file, and both are accepted. /bin/sh runs it, with APIKEY_USER, APIKEY_PREFIX and APIKEY_KEY_FILE in its environment;
     /// never the key. Where it fails, both keys stay accepted, the exit status is 9, and the next
     /// refresh of that user goes on from there. For a service that reads its key only when it
     /// starts: --reload 'systemctl restart web'.
-    #[arg(long, value_name = "COMMAND", help_heading = "Key file")]
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     reload: Option<String>,
 
-    /// End the old key before the new one is delivered to its file
+    /// End the old key first: for one that leaked
     ///
-    /// For a key that has leaked. From then until the new key is in the file, the file's reader has
+    /// That is, before the new one is delivered to its file. From then until the new key is in the file, the file's reader has
     /// no key that is accepted.
-    #[arg(long, conflicts_with = "grace", help_heading = "Key file")]
+    #[arg(long, conflicts_with = "grace")]
     revoke_first: bool,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  A new key for alice, and the old one ends:
+      $ KEY=$(apikey refresh alice --yes)
+  The old one ends an hour later:
+      $ apikey refresh bob --yes --grace 1h
+  To the file that the last one went to, for a daemon that reads it at start:
+      $ apikey refresh web --yes --reload 'systemctl restart web'
+  One that has leaked:
+      $ apikey refresh web --yes --revoke-first";
 
 pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;

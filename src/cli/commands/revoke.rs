@@ -14,6 +14,7 @@ use crate::error::Result;
 /// Revokes the active key, and with it one that is on its way into a file and those that a refresh
 /// left a grace period. Asks first where there is somebody to answer.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Revoke {
     #[command(flatten)]
     user: UserArg,
@@ -30,7 +31,12 @@ struct RevokedJson<'a> {
     revoked_key_prefix: Option<&'a str>,
 }
 
-pub fn run(args: &Revoke, global: &Global, output: &Output) -> Result<()> {
+const EXAMPLES: &str = "\
+Examples:
+  No more key for bob, and no question:
+      $ apikey revoke bob --yes";
+
+pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let (mut store, agreed) = agreed_to_end(&user, args.yes, "Revoke", || global.open())?;
     let revoked = handover::begin(&mut store, output)?.revoke(&user, agreed.as_deref())?;

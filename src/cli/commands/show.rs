@@ -13,12 +13,20 @@ use crate::timestamp::Timestamp;
 ///
 /// Its prefix, name and status, and when it was issued, last used, and expires.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Show {
     #[command(flatten)]
     user: UserArg,
 }
 
-pub fn run(args: &Show, global: &Global, output: &Output) -> Result<()> {
+const EXAMPLES: &str = "\
+Examples:
+  What is known of alice's key:
+      $ apikey show alice
+  The same for a script:
+      $ apikey show alice --json";
+
+pub fn run(args: Show, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let key = global.open()?.show(&user, Timestamp::now())?.ok_or_else(|| no_key(&user))?;
     if output.is_json() { output.object(&key) } else { output.text(&table::one(&key)) }

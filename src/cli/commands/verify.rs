@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use nix::errno::Errno;
 use nix::unistd;
 use serde::Serialize;
@@ -20,16 +20,19 @@ use crate::text::printable;
 use crate::timestamp::Timestamp;
 use crate::verify::Verdict;
 
-/// Say whose key it is that is read from standard input, or why it is refused
+/// Say whose key standard input holds, or why it is refused
 ///
 /// Reads one key, with or without a line's end, and never from an argument or a variable, where
 /// others could see it. At a terminal it asks for the key without showing it. Exits 0 where the key
 /// is accepted and 5 where it is not. Writes down, to the minute, when the key was last used,
 /// where that needs no waiting.
 #[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Verify {
-    /// Read the key from the key file at PATH, in either of its forms
-    #[arg(long, value_name = "PATH")]
+    /// Read the key from the key file at PATH
+    ///
+    /// In either of its forms: the key alone, or NAME=key.
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     key_file: Option<PathBuf>,
 }
 
@@ -43,6 +46,12 @@ struct VerdictJson<'a> {
     name: Option<&'a str>,
     expires_at: Option<Timestamp>,
 }
+
+const EXAMPLES: &str = r#"Examples:
+  Whose key is it?
+      $ echo "$KEY" | apikey verify
+  Is the daemon's key accepted?
+      $ apikey verify --key-file /etc/web/web.key"#;
 
 pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
     let mut store = global.open()?;

@@ -1,0 +1,72 @@
+//! Completion: the shell asks the program, which answers from the definitions of its own command
+//! line and, for users, from the database. It never waits, writes, or says a word.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap_complete::CompletionCandidate;
+use clap_complete::env::{CompleteEnv, Shells};
+
+use super::args::Database;
+use crate::error::{Code, Error, Result};
+use crate::store::{Location, Store};
+use crate::user::User;
+
+/// The variable by which a shell's script says that it asks, and which shell it is.
+const VARIABLE: &str = "APIKEY_COMPLETE";
+
+/// The shells that there is a script for.
+pub const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
+
+/// More than anybody reads.
+const MOST_USERS: u32 = 200;
+
+/// Answers a shell, where one is asking. What goes wrong is nothing to tell somebody who is typing.
+pub fn answer(args: &[OsString]) -> bool {
+    let complete = CompleteEnv::with_factory(super::command).var(VARIABLE);
+    !matches!(complete.try_complete(args.iter().cloned(), None), Ok(false))
+}
+
+/// The script that makes `shell` ask `apikey`.
+pub fn script(shell: &str) -> Result<Vec<u8>> {
+    let shells = Shells::builtins();
+    let unknown = || Error::new(Code::Usage, format!("there is no completion for {shell}"));
+    let completer = shells.completer(shell).ok_or_else(unknown)?;
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, "apikey", "apikey", "apikey", &mut script).map_err(|error| {
+        Error::new(Code::InternalError, format!("cannot write the completion for {shell}: {error}"))
+    })?;
+    Ok(script)
+}
+
+/// The users who have a key, and whose names start with `current`.
+pub fn users_with_a_key(current: &OsStr) -> Vec<CompletionCandidate> {
+    let users = current.to_str().and_then(|current| users(current).ok());
+    users.unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
+}
+
+fn users(start: &str) -> Result<Vec<String>> {
+    let path = match named_database() {
+        Some(path) => path,
+        None => Database::default()?.path,
+    };
+    // SQLite would make a side file that is missing.
+    let location = Location::new(&path)?;
+    if location.files().iter().any(|file| !file.exists()) {
+        return Ok(Vec::new());
+    }
+    let mut users = Store::open(&path, Duration::ZERO)?.users(start, MOST_USERS)?;
+    // What else a database may hold does not belong on a terminal.
+    users.retain(|user| user.parse::<User>().is_ok());
+    Ok(users)
+}
+
+/// The database that the command line names so far, or the environment.
+fn named_database() -> Option<PathBuf> {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let after_flag = args.iter().position(|arg| arg == "--db").and_then(|at| args.get(at + 1));
+    let in_flag = || args.iter().find_map(|arg| arg.to_str()?.strip_prefix("--db=").map(OsString::from));
+    let named = after_flag.cloned().or_else(in_flag).or_else(|| std::env::var_os("APIKEY_DB"));
+    named.map(PathBuf::from)
+}
