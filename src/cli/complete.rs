@@ -37,8 +37,19 @@ pub fn script(shell: &str) -> Result<Vec<u8>> {
     completer.write_registration(VARIABLE, "apikey", "apikey", "apikey", &mut script).map_err(|error| {
         Error::new(Code::InternalError, format!("cannot write the completion for {shell}: {error}"))
     })?;
+    if shell == "zsh" {
+        script.extend_from_slice(ZSH_FIRST_TIME);
+    }
     Ok(script)
 }
+
+/// zsh reads a script that lies in its `fpath` when it is first asked to complete, and expects an
+/// answer then already.
+const ZSH_FIRST_TIME: &[u8] = b"
+if [[ ${funcstack[1]} == _apikey ]]; then
+    _clap_dynamic_completer_apikey \"$@\"
+fi
+";
 
 /// The users who have a key, and whose names start with `current`.
 pub fn users_with_a_key(current: &OsStr) -> Vec<CompletionCandidate> {

@@ -1,0 +1,154 @@
+//! Completion, as shells ask for it and in shells.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+use std::path::Path;
+
+use common::{APIKEY, Host, Run};
+use rexpect::session::{PtySession, spawn_command};
+
+/// What the program answers a shell that asks how the last of `words` may go on.
+fn asked<'host>(host: &'host Host, words: &[&str]) -> Run<'host> {
+    host.apikey(&[&["--", "apikey"], words].concat())
+        .env("APIKEY_COMPLETE", "bash")
+        .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+        .env("_CLAP_IFS", "\n")
+}
+
+fn host_with_users() -> Host {
+    let host = Host::new();
+    for user in ["alice", "albert", "bob"] {
+        host.key_from(&["create", user]);
+    }
+    host.apikey(&["revoke", "bob", "-yq"]).gives(0, "", "");
+    host
+}
+
+#[test]
+fn commands_options_and_values_complete() {
+    let host = Host::new();
+    asked(&host, &["rev"]).gives(0, "revoke", "");
+    asked(&host, &["refresh", "--rev"]).gives(0, "--revoke-first", "");
+    asked(&host, &["completions", "ba"]).gives(0, "bash", "");
+}
+
+#[test]
+fn users_who_have_a_key_complete() {
+    let host = host_with_users();
+    for command in ["show", "refresh", "revoke", "list"] {
+        asked(&host, &[command, "al"]).gives(0, "albert\nalice", "");
+        asked(&host, &[command, "b"]).gives(0, "", "");
+    }
+    asked(&host, &["create", "al"]).gives(0, "", "");
+}
+
+#[test]
+fn users_complete_from_the_database_that_the_command_line_names() {
+    let (host, other) = (host_with_users(), Host::new());
+    let path = host.database();
+    let path = path.to_str().unwrap();
+    asked(&other, &["--db", path, "revoke", "al"]).gives(0, "albert\nalice", "");
+    asked(&other, &["revoke", &format!("--db={path}"), "al"]).gives(0, "albert\nalice", "");
+}
+
+#[test]
+fn a_database_that_is_locked_missing_or_spoilt_is_no_reason_to_wait_write_or_speak() {
+    let host = host_with_users();
+    let writer = host.sqlite();
+    writer.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE").unwrap();
+    let lock = std::fs::File::open(host.path("keys.db-lock")).unwrap();
+    lock.lock().unwrap();
+    let before = std::time::Instant::now();
+    let answer = asked(&host, &["revoke", "al"]).run();
+    // Whether it can be read under the lock is SQLite's business; that it ends at once is ours.
+    assert_eq!((answer.status, answer.stderr.as_str()), (0, ""));
+    assert!(before.elapsed() < std::time::Duration::from_secs(5), "it waited");
+    drop((writer, lock));
+
+    asked(&Host::new(), &["revoke", "al"]).gives(0, "", "");
+    for junk in [&b""[..], b"junk", &[0; 8192]] {
+        let host = Host::new();
+        host.write("keys.db", junk);
+        let before = host.contents();
+        asked(&host, &["revoke", "al"]).gives(0, "", "");
+        assert_eq!(host.contents(), before);
+    }
+}
+
+#[test]
+fn completing_makes_no_side_file_and_leaves_the_database_as_it_is() {
+    let host = host_with_users();
+    let before = host.contents();
+    asked(&host, &["revoke", "al"]).gives(0, "albert\nalice", "");
+    assert!(host.contents() == before);
+    for file in ["keys.db-wal", "keys.db-shm"] {
+        std::fs::remove_file(host.path(file)).unwrap();
+        asked(&host, &["revoke", "al"]).gives(0, "", "");
+        assert!(!host.path(file).exists(), "{file} was made");
+    }
+}
+
+#[test]
+fn what_does_not_belong_on_a_terminal_is_not_offered() {
+    let host = host_with_users();
+    host.execute("UPDATE keys SET user = 'al' || char(27) || '[31m' WHERE user = 'alice'");
+    assert_eq!(host.apikey(&["show", "albert"]).run().status, 0);
+    asked(&host, &["revoke", "al"]).gives(0, "albert", "");
+}
+
+/// An interactive shell that has read the committed script.
+fn shell(host: &Host, program: &str, args: &[&str], setup: &str) -> PtySession {
+    // rexpect turns the terminal's echo off, and bash takes that as a wish.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "stty echo; exec \"$@\"", "sh", program]);
+    let path = format!("{}:/usr/bin:/bin", Path::new(APIKEY).parent().unwrap().display());
+    command.args(args).env_clear().current_dir(host.folder());
+    command.envs([("PATH", path.as_str()), ("TERM", "dumb"), ("HOME", host.folder().to_str().unwrap())]);
+    command.env("APIKEY_DB", host.database());
+    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions");
+    session.send_line(&setup.replace("SCRIPTS", script.to_str().unwrap())).unwrap();
+    session.send_line("echo rea''dy").unwrap();
+    session.exp_string("ready").unwrap();
+    session
+}
+
+/// Types the start of a command and a tab, and sees what the shell makes of it.
+fn tab(session: &mut PtySession, typed: &str, completed: &str) {
+    session.send(typed).unwrap();
+    session.send("\t").unwrap();
+    session.flush().unwrap();
+    session.exp_string(completed).unwrap_or_else(|error| panic!("{typed}: {error}"));
+    session.send_control('u').unwrap();
+}
+
+fn completes_in(session: &mut PtySession) {
+    tab(session, "apikey refr", "apikey refresh");
+    tab(session, "apikey refresh --revo", "--revoke-first");
+    tab(session, "apikey completions fi", "fish");
+    tab(session, "apikey revoke alb", "albert");
+}
+
+#[test]
+#[ignore = "needs bash"]
+fn bash_completes_a_command_an_option_a_value_and_a_user() {
+    let host = host_with_users();
+    completes_in(&mut shell(&host, "bash", &["--norc", "-i"], "source SCRIPTS/apikey.bash"));
+}
+
+#[test]
+#[ignore = "needs zsh"]
+fn zsh_completes_a_command_an_option_a_value_and_a_user() {
+    let host = host_with_users();
+    let setup = "fpath=(SCRIPTS $fpath); autoload -U compinit; compinit -u -D";
+    completes_in(&mut shell(&host, "zsh", &["-f", "-i"], setup));
+}
+
+#[test]
+#[ignore = "needs fish"]
+fn fish_completes_a_command_an_option_a_value_and_a_user() {
+    let host = host_with_users();
+    completes_in(&mut shell(&host, "fish", &["--no-config", "-i"], "source SCRIPTS/apikey.fish"));
+}
