@@ -68,7 +68,7 @@ fn the_page_on_files_names_each_column_of_the_view_and_each_member_of_the_json()
     let view: Vec<String> = {
         let database = host.sqlite();
         let statement = database.prepare("SELECT * FROM accepted_keys").unwrap();
-        statement.column_names().into_iter().map(str::to_owned).collect()
+        statement.column_names().map(str::to_owned).collect()
     };
     let mut words = view;
     for args in [
