@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use regex::Regex;
 use rusqlite::Connection;
@@ -67,6 +68,23 @@ impl Host {
     /// How many keys a service would accept.
     pub fn accepted(&self) -> u32 {
         self.sqlite().query_row("SELECT count(*) FROM accepted_keys", [], |row| row.get(0)).unwrap()
+    }
+
+    /// A key that `user` had, and that is no longer accepted.
+    pub fn expired_key_of(&self, user: &str) -> String {
+        let key = self.key_from(&["create", user, "--expires-in", "1ms"]);
+        std::thread::sleep(Duration::from_millis(2));
+        key
+    }
+
+    /// What lies in the folder.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.folder())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
     }
 
     pub fn chmod(&self, name: &str, mode: u32) {

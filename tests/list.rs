@@ -1,0 +1,134 @@
+//! `apikey list`
+
+mod common;
+
+use std::fs::OpenOptions;
+
+use common::Host;
+use serde_json::Value;
+
+const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED     EXPIRES     LAST USED\n";
+
+/// Alice with an expired, a revoked, a retiring and an active key, and Bob with an active one.
+fn host_with_many_keys() -> Host {
+    let host = Host::new();
+    host.key_from(&["create", "bob"]);
+    host.expired_key_of("alice");
+    host.key_from(&["create", "alice", "--name", "laptop", "--expires-in", "90d"]);
+    host.key_from(&["refresh", "alice", "--yes"]);
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1h", "--expires-in", "1h"]);
+    host
+}
+
+fn statuses(listed: &Value) -> Vec<String> {
+    let keys = listed["keys"].as_array().unwrap();
+    keys.iter()
+        .map(|key| format!("{} {}", key["user"].as_str().unwrap(), key["status"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn accepted_keys_are_listed_by_user_and_the_oldest_first() {
+    host_with_many_keys().apikey(&["list"]).gives(
+        0,
+        HEADER.to_owned()
+            + "alice  <prefix>  laptop  retiring  <date>  never       never\n\
+               alice  <prefix>  laptop  active    <date>  <date>  never\n\
+               bob    <prefix>  -       active    <date>  never       never\n",
+        "",
+    );
+}
+
+#[test]
+fn with_all_the_expired_and_revoked_are_listed_too() {
+    let host = host_with_many_keys();
+    for all in ["--all", "-a"] {
+        host.apikey(&["list", all]).gives(
+            0,
+            HEADER.to_owned()
+                + "alice  <prefix>  -       expired   <date>  <date>  never\n\
+                   alice  <prefix>  laptop  revoked   <date>  <date>  never\n\
+                   alice  <prefix>  laptop  retiring  <date>  never       never\n\
+                   alice  <prefix>  laptop  active    <date>  <date>  never\n\
+                   bob    <prefix>  -       active    <date>  never       never\n",
+            "",
+        );
+    }
+}
+
+#[test]
+fn one_user_s_keys_can_be_listed_alone() {
+    let host = host_with_many_keys();
+    let list = |args: &[&str]| statuses(&host.apikey(&[&["list", "--json"], args].concat()).run().json());
+    assert_eq!(list(&["bob"]), ["bob active"]);
+    assert_eq!(list(&["alice"]), ["alice retiring", "alice active"]);
+    assert_eq!(
+        list(&["alice", "--all"]),
+        ["alice expired", "alice revoked", "alice retiring", "alice active"]
+    );
+    assert_eq!(list(&["carol", "--all"]), [""; 0]);
+}
+
+#[test]
+fn no_keys_is_no_failure() {
+    let (host, _) = Host::with_key_of("alice");
+    host.apikey(&["list", "bob"]).gives(0, "", "There are no keys to list.\n");
+    host.apikey(&["list", "bob", "--quiet"]).gives(0, "", "");
+    host.apikey(&["list", "bob", "--json"]).gives(0, "{\"keys\":[]}\n", "");
+}
+
+#[test]
+fn no_database_is_one_and_none_is_made() {
+    let host = Host::new();
+    host.apikey(&["list"]).fails(
+        6,
+        "apikey: there is no database at <folder>/keys.db\n`apikey create` makes it, --db names another\n",
+    );
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
+fn listing_changes_nothing() {
+    let host = host_with_many_keys();
+    let before = host.contents();
+    assert_eq!(host.apikey(&["list", "--all"]).run().status, 0);
+    assert!(host.contents() == before);
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_ends_it_quietly() {
+    let host = host_of_thousands();
+    for args in [&["list"][..], &["list", "--json"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        host.apikey(args).stdout_to(writer).gives(0, "", "");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_a_failure() {
+    let host = host_of_thousands();
+    for args in [&["list"][..], &["list", "--json"]] {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let outcome = host.apikey(args).stdout_to(full).run();
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+    }
+}
+
+#[test]
+fn thousands_of_keys_are_all_there() {
+    let listed = host_of_thousands().apikey(&["list", "--json"]).run().json();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 3000);
+}
+
+fn host_of_thousands() -> Host {
+    let (host, _) = Host::with_key_of("alice");
+    host.execute(
+        "WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 2999)
+         INSERT INTO keys (key_hash, id, user, prefix, status, created_at)
+         SELECT printf('%064x', value), printf('id %d', value), printf('user%d', value),
+             printf('ak_%012x', value), 'active', '2026-11-22T08:19:03.123Z'
+         FROM numbers",
+    );
+    host
+}
