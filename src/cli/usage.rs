@@ -8,6 +8,7 @@ use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
 
 use super::output::Output;
 use crate::error::{Code, Error};
+use crate::key::Key;
 
 /// Prints the help or the version that was asked for, or reports wrong usage.
 pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
@@ -25,9 +26,19 @@ pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
 
 /// clap's text is a message, a blank line, and then tips and the usage.
 fn usage(rendered: &str) -> Error {
-    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
+    let rendered = without_keys(rendered);
+    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
     let (message, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     Error::new(Code::Usage, on_one_line(message, " ")).hint(on_one_line(rest, "; "))
+}
+
+/// A key that was given as an argument, by mistake, need not get into a log of errors too.
+fn without_keys(text: &str) -> String {
+    let mut text = text.to_owned();
+    while let Some(key) = text.as_bytes().windows(Key::LENGTH).find_map(Key::parse) {
+        text = text.replace(key.expose(), &format!("{}…", key.prefix()));
+    }
+    text
 }
 
 fn on_one_line(text: &str, separator: &str) -> String {
