@@ -153,6 +153,11 @@ impl Run<'_> {
         self
     }
 
+    pub fn stdin_from(mut self, file: impl Into<Stdio>) -> Self {
+        self.command.stdin(file);
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
