@@ -247,6 +247,17 @@ impl Outcome {
         failure["code"].as_str().unwrap().to_owned()
     }
 
+    /// Whether nothing that it wrote, but for the ends of lines, steers a terminal or hides in one.
+    pub fn is_printable(&self) -> bool {
+        // Not the program's own list, so that a hole in that is found.
+        let hidden = |c: char| {
+            matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}'..='\u{e007f}')
+        };
+        !format!("{}{}", self.stdout, self.stderr)
+            .contains(|c: char| (c.is_control() && c != '\n') || hidden(c))
+    }
+
     fn shown(&self, text: &str) -> String {
         generalized(&text.replace(&self.folder, "<folder>"))
     }

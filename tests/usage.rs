@@ -1,0 +1,284 @@
+//! Arguments that are wrong, hostile or a cry for help.
+
+mod common;
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::process::CommandExt as _;
+
+use common::{Host, Outcome};
+
+const COMMANDS: [&str; 6] = ["create", "show", "refresh", "revoke", "verify", "list"];
+
+/// What could steer a terminal or hide in a line.
+const HOSTILE: [&str; 14] = [
+    "a\nb",
+    "a\r\rb",
+    "a\n\nb",
+    "\x1b[31mred",
+    "\x1b]0;title\x07",
+    "\x1b]8;;https://example.com\x1b\\link",
+    "a\u{7f}b",
+    "a\u{9b}31m",
+    "a\u{85}b",
+    "a\u{202e}b",
+    "a\u{2066}b",
+    "a\u{200b}b",
+    "\u{feff}a",
+    "a\u{2028}b",
+];
+
+#[track_caller]
+fn assert_wrong_usage(outcome: &Outcome) {
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("apikey: "), "{outcome:?}");
+    assert!(outcome.is_printable(), "{outcome:?}");
+}
+
+#[test]
+fn a_user_that_is_none_is_refused() {
+    let host = Host::new();
+    let too_long = "a".repeat(129);
+    let users =
+        ["", " ", "  ", "..", ".", "_a", "-", "@", "a b", "a/b", "a\\b", "a'b", "é", "a\u{301}", &too_long];
+    for command in ["create", "show", "refresh", "revoke", "list"] {
+        for user in users.iter().chain(&HOSTILE) {
+            assert_wrong_usage(&host.apikey(&[command, "--", user]).run());
+        }
+    }
+    assert_wrong_usage(&host.apikey(&["create", "-x"]).run());
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn a_user_can_be_all_that_the_contract_says() {
+    let host = Host::new();
+    let longest = "a".repeat(128);
+    for user in
+        ["a", "0", "A.b_c@d+e:f-g", "alice@example.com", "..."[1..].replace('.', "a").as_str(), &longest]
+    {
+        host.apikey(&["create", user, "--quiet"]).gives(0, "<key>\n", "");
+    }
+}
+
+#[test]
+fn a_name_that_is_none_is_refused() {
+    let host = Host::new();
+    let too_long = "é".repeat(101);
+    for name in ["", " ", " a", "a ", "\u{a0}a", "a\t", "a\tb", &too_long].iter().chain(&HOSTILE) {
+        assert_wrong_usage(&host.apikey(&["create", "alice", "--name", name]).run());
+        assert_wrong_usage(&host.apikey(&["refresh", "alice", "--yes", "--name", name]).run());
+    }
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn a_name_can_be_any_text_that_is_printable() {
+    let host = Host::new();
+    let longest = "é".repeat(100);
+    for name in ["x", "..", "Zoë's laptop", "鍵 🔑", "-x", "\"quoted\" \\ <b>", "' OR 1=1 --", &longest] {
+        let flag = format!("--name={name}");
+        let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json", &flag]).run();
+        assert_eq!(refreshed.json()["name"], name);
+        assert_eq!(host.apikey(&["show", "alice", "--json"]).run().json()["name"], name);
+    }
+}
+
+#[test]
+fn a_duration_that_is_none_is_refused() {
+    let host = Host::new();
+    let durations = [
+        "",
+        " ",
+        "5",
+        "d",
+        "soon",
+        "-5d",
+        "5 parsecs",
+        "1001y",
+        "99999999999999999999d",
+        "1e9d",
+        "0x1d",
+        "∞",
+    ];
+    for command in ["create", "refresh"] {
+        for duration in durations.iter().chain(&["0s", "0d 0h", "1us"]).chain(&HOSTILE) {
+            let flag = format!("--expires-in={duration}");
+            assert_wrong_usage(&host.apikey(&[command, "alice", &flag]).run());
+        }
+    }
+    for duration in durations.iter().chain(&HOSTILE) {
+        assert_wrong_usage(&host.apikey(&["refresh", "alice", "-y", &format!("--grace={duration}")]).run());
+        assert_wrong_usage(&host.apikey(&["list", &format!("--timeout={duration}")]).run());
+    }
+    assert_wrong_usage(&host.apikey(&["create", "alice", "--expires-in", "-5d"]).run());
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn a_duration_can_be_written_in_several_units() {
+    let host = Host::new();
+    for duration in ["1ms", "90d", "12h", "30m", "1h 30m", "1h30m", "1000y"] {
+        host.apikey(&["refresh", "alice", "--yes", "--quiet", "--expires-in", duration])
+            .gives(0, "<key>\n", "");
+    }
+    host.apikey(&["list", "--timeout", "0s", "--quiet"]).gives(0, "", "");
+}
+
+#[test]
+fn what_no_command_takes_is_refused() {
+    let host = Host::new();
+    for args in [
+        &[][..],
+        &["frobnicate"],
+        &[""],
+        &["create", "--frobnicate"],
+        &["create", "alice", "bob"],
+        &["show", "--name", "x"],
+        &["create", "--grace", "1h"],
+        &["create", "--yes"],
+        &["revoke", "--grace", "1h"],
+        &["verify", "alice"],
+        &["show", "--all"],
+        &["create", "alice", "--name", "a", "--name", "b"],
+        &["create", "alice", "--name"],
+        &["--db"],
+        &["--db", "", "list"],
+        &["--quiet=yes", "list"],
+    ] {
+        assert_wrong_usage(&host.apikey(args).run());
+    }
+    for text in HOSTILE {
+        assert_wrong_usage(&host.apikey(&[text]).run());
+        assert_wrong_usage(&host.apikey(&["create", &format!("--{text}")]).run());
+        assert_wrong_usage(&host.apikey(&["verify", text]).run());
+    }
+    assert_wrong_usage(&host.apikey(&["list"]).env("APIKEY_DB", "").run());
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn arguments_that_are_not_utf_8_are_refused_unless_they_are_a_path() {
+    let host = Host::new();
+    let bytes = OsString::from_vec(b"a\xff\x1b[31m".to_vec());
+    let with = |args: &[&str]| args.iter().map(OsString::from).chain([bytes.clone()]).collect::<Vec<_>>();
+    for args in
+        [&[][..], &["create"], &["create", "alice", "--name"], &["create", "--expires-in"], &["verify"]]
+    {
+        assert_wrong_usage(&host.apikey(&with(args)).run());
+    }
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+    host.apikey(&with(&["create", "alice", "--db"])).gives(0, "<key>\n", common::issued_to("alice"));
+    let missing = OsString::from_vec(b"b\xff\x1b[31m".to_vec());
+    let outcome = host.apikey(&[OsStr::new("list"), OsStr::new("--db"), &missing]).run();
+    assert!(outcome.status == 6 && outcome.is_printable(), "{outcome:?}");
+}
+
+#[test]
+fn arguments_as_long_as_the_system_lets_them_be_are_refused() {
+    let host = Host::new();
+    // Linux takes 128 KiB for one argument, and some more for all of them.
+    let long = "a".repeat(100_000);
+    for args in [
+        &["create", &long][..],
+        &["create", "alice", "--name", &long],
+        &["create", "alice", "--expires-in", &long],
+        &["create", "alice", "--expires-in", &"9".repeat(100_000)],
+        &["verify", &long],
+        &[&long],
+    ] {
+        assert_wrong_usage(&host.apikey(args).run());
+    }
+    let many = vec!["alice"; 10_000];
+    assert_wrong_usage(&host.apikey(&[&["create"], &many[..]].concat()).run());
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn nothing_hostile_in_an_argument_reaches_the_terminal() {
+    let (host, _) = Host::with_key_of("alice");
+    for text in HOSTILE {
+        for json in [&[][..], &["--json"]] {
+            let assert_printable = |args: &[&str]| {
+                let outcome = host.apikey(&[args, json].concat()).run();
+                assert!(outcome.status != 0 && outcome.stdout.is_empty(), "{outcome:?}");
+                assert!(outcome.is_printable(), "{outcome:?}");
+            };
+            assert_printable(&["show", text]);
+            assert_printable(&["show", "alice", text]);
+            assert_printable(&["create", "bob", "--name", text]);
+            assert_printable(&["create", "bob", "--expires-in", text]);
+            assert_printable(&["list", "--db", text]);
+            assert_printable(&["list", "--db", &format!("{text}/keys.db")]);
+            assert_printable(&["list", "--db", &format!("{text}/")]);
+            assert_printable(&["list", &format!("--{text}")]);
+            assert_printable(&["list", &format!("-{text}")]);
+        }
+    }
+}
+
+#[test]
+fn a_name_that_the_program_was_called_by_does_not_reach_the_terminal() {
+    let host = Host::new();
+    for args in [&["create", "-h"][..], &["-h"], &["create", "--frobnicate"], &["--version"]] {
+        let outcome = host.apikey(args).with(|command| {
+            command.arg0("a\x1b[31m\u{202e}\nb");
+        });
+        let (outcome, usual) = (outcome.run(), host.apikey(args).run());
+        assert_eq!((outcome.stdout, outcome.stderr), (usual.stdout, usual.stderr));
+    }
+}
+
+#[test]
+fn the_short_help_of_every_command_fits_a_terminal() {
+    let host = Host::new();
+    let commands = COMMANDS.iter().map(|command| vec![*command, "-h"]);
+    for args in commands.chain([vec!["-h"]]) {
+        let outcome = host.apikey(&args).run();
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{args:?}");
+        let lines: Vec<&str> = outcome.stdout.lines().collect();
+        assert!(lines.len() <= 24, "{args:?} has {} lines:\n{}", lines.len(), outcome.stdout);
+        let widest = lines.iter().map(|line| line.chars().count()).max().unwrap();
+        assert!(widest <= 80, "{args:?} is {widest} wide:\n{}", outcome.stdout);
+    }
+}
+
+#[test]
+fn help_goes_to_standard_output_and_names_every_command() {
+    let host = Host::new();
+    for args in [&["-h"][..], &["--help"], &["help"]] {
+        let outcome = host.apikey(args).run();
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{args:?}");
+        for command in COMMANDS {
+            assert!(outcome.stdout.contains(&format!("\n  {command}")), "{command}");
+        }
+    }
+    for command in COMMANDS {
+        let long = host.apikey(&[command, "--help"]).run();
+        assert_eq!((long.status, long.stderr.as_str()), (0, ""), "{command}");
+        assert!(long.stdout.lines().all(|line| line.chars().count() <= 80), "{}", long.stdout);
+        assert!(long.is_printable());
+        assert_eq!(host.apikey(&["help", command]).run().stdout, long.stdout);
+    }
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
+fn help_does_not_depend_on_the_environment() {
+    let host = Host::new();
+    let usual = host.apikey(&["list", "--help"]).run().stdout;
+    let outcome = host
+        .apikey(&["list", "--help"])
+        .env("APIKEY_DB", "a\x1b[31m\u{202e}\nb")
+        .env("CLICOLOR_FORCE", "1")
+        .env("COLUMNS", "200")
+        .run();
+    assert_eq!(outcome.stdout, usual);
+}
+
+#[test]
+fn the_version_goes_to_standard_output() {
+    for flag in ["--version", "-V"] {
+        Host::new().apikey(&[flag]).gives(0, concat!("apikey ", env!("CARGO_PKG_VERSION"), "\n"), "");
+    }
+}
