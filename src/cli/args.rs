@@ -136,8 +136,9 @@ fn login_name(uid: Uid) -> Result<User> {
     }
 }
 
-/// The longest duration that is taken: it keeps every moment inside the years that can be written.
-const LONGEST: Duration = Duration::from_secs(1000 * 365 * 86_400);
+/// The longest duration that is taken, 1000 years of 365.25 days: it keeps every moment inside the
+/// years that can be written.
+const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
 
 /// A duration such as `90d`, `12h` or `1h 30m`.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
