@@ -1,7 +1,7 @@
 //! What clap has to say, said this program's way.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind::BrokenPipe};
+use std::io::{self, ErrorKind::BrokenPipe, IsTerminal as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind::{DisplayHelp, DisplayVersion};
@@ -17,6 +17,11 @@ pub fn report(error: &clap::Error, args: &[OsString]) -> ExitCode {
     let output = Output::new(json, false);
     if !matches!(error.kind(), DisplayHelp | DisplayVersion) {
         return output.failure(&usage(&error.render().to_string()));
+    }
+    if !io::stdout().is_terminal() {
+        // Where CLICOLOR_FORCE is set, clap would colour a file too.
+        let printed = output.text(&error.render().to_string());
+        return printed.map_or_else(|failed| output.failure(&failed), |()| ExitCode::SUCCESS);
     }
     match error.print() {
         Err(failed) if failed.kind() != BrokenPipe => output.failure(&unprinted(&failed)),
