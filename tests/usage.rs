@@ -122,7 +122,7 @@ fn a_duration_can_be_written_in_several_units() {
         host.apikey(&["refresh", "alice", "--yes", "--quiet", "--expires-in", duration])
             .gives(0, "<key>\n", "");
     }
-    host.apikey(&["list", "--timeout", "0s", "--quiet"]).gives(0, "", "");
+    host.apikey(&["list", "bob", "--timeout", "0s", "--quiet"]).gives(0, "", "");
 }
 
 #[test]
