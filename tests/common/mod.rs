@@ -9,12 +9,16 @@
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, lchown};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use regex::Regex;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -30,11 +34,12 @@ pub fn issued_to(user: &str) -> String {
 /// A folder with, after the first `create`, a database in it.
 pub struct Host {
     folder: TempDir,
+    program: OnceLock<TempDir>,
 }
 
 impl Host {
     pub fn new() -> Self {
-        Host { folder: TempDir::new().unwrap() }
+        Host { folder: TempDir::new().unwrap(), program: OnceLock::new() }
     }
 
     /// A host where `user` has a key, and that key.
@@ -125,6 +130,32 @@ impl Host {
         Run { host: self, command, input: None }
     }
 
+    /// The same as somebody who is bound to permissions, which root is not: where the tests run as
+    /// root, as another uid, to whom everything in the folder is given.
+    pub fn apikey_unprivileged<S: AsRef<OsStr>>(&self, args: &[S]) -> Run<'_> {
+        const NOBODY: u32 = 65_534;
+        let mut run = self.apikey(args);
+        if geteuid().is_root() {
+            let inside = self.names().into_iter().map(|name| self.path(&name));
+            for path in inside.chain([self.folder().to_owned()]) {
+                lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            // Where the program was built, others may not be allowed to look.
+            let program = self.program.get_or_init(|| {
+                let folder = TempDir::new().unwrap();
+                std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+                std::fs::copy(APIKEY, folder.path().join("apikey")).unwrap();
+                folder
+            });
+            let mut command = Command::new(program.path().join("apikey"));
+            command.args(run.command.get_args()).env_clear().env("APIKEY_DB", self.database());
+            command.current_dir(self.folder()).uid(NOBODY).gid(NOBODY);
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            run.command = command;
+        }
+        run
+    }
+
     /// The key that `args` print.
     pub fn key_from(&self, args: &[&str]) -> String {
         let outcome = self.apikey(args).run();
@@ -188,10 +219,20 @@ impl Run<'_> {
         child
     }
 
+    /// Runs it, for a minute at the most: status -1 is a process that was killed, by us or by itself.
     #[must_use]
     pub fn run(self) -> Outcome {
         let folder = self.host.folder().to_str().unwrap().to_owned();
-        let output = self.spawn().wait_with_output().unwrap();
+        let child = self.spawn();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        let (done, waiting) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            if waiting.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
+                kill(pid, Signal::SIGKILL).unwrap();
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(done);
         Outcome {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
