@@ -41,8 +41,9 @@ pub fn confirm(question: &str) -> Result<()> {
 /// Reads up to a line's end from the terminal without showing it, into `line`; returns how long it
 /// is. A line that does not fit fills all of `line`.
 pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
-    drop(io::stderr().write_all(prompt.as_bytes()));
+    // In this order: what is typed at the prompt is neither shown nor thrown away.
     let hidden = Hidden::new().map_err(|error| unanswered(&error.into()))?;
+    drop(io::stderr().write_all(prompt.as_bytes()));
     let read = read_line(line);
     drop(hidden);
     drop(io::stderr().write_all(b"\n"));
