@@ -1,0 +1,219 @@
+//! What happens where somebody sits at a terminal.
+
+mod common;
+
+use std::process::Command;
+
+use common::{APIKEY, Host, generalized};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::sys::wait::WaitStatus;
+use rexpect::reader::Options;
+use rexpect::session::{PtySession, spawn_with_options};
+
+const CANCELLED: &str = "apikey: cancelled; nothing changed\r\n";
+const SHOW_CURSOR: &str = "\x1b[?25h";
+const HIDE_CURSOR: &str = "\x1b[?25l";
+
+struct Terminal {
+    session: PtySession,
+}
+
+impl Terminal {
+    /// A terminal that shows what is typed, where `script` runs: `"$0"` is the program.
+    fn run(host: &Host, script: &str, environment: &[(&str, &str)]) -> Self {
+        let mut shell = Command::new("sh");
+        // rexpect turns the terminal's echo off.
+        shell.args(["-c", &format!("stty echo; {script}"), APIKEY]);
+        shell.env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("APIKEY_DB", host.database());
+        shell.envs(environment.iter().copied()).current_dir(host.folder());
+        Terminal { session: spawn_with_options(shell, Options::new().timeout_ms(Some(30_000))).unwrap() }
+    }
+
+    fn apikey(host: &Host, args: &str) -> Self {
+        Terminal::run(host, &format!("exec \"$0\" {args}"), &[])
+    }
+
+    #[track_caller]
+    fn expect(&mut self, text: &str) {
+        self.session.exp_string(text).unwrap();
+    }
+
+    fn types(&mut self, text: &str) {
+        self.session.send(text).unwrap();
+        self.session.flush().unwrap();
+    }
+
+    /// What was shown since the last `expect`, and the exit status. Asserts that the terminal is
+    /// left as it was.
+    #[track_caller]
+    fn ends(mut self) -> (String, i32) {
+        let terminal = self.session.process().get_file_handle().unwrap();
+        let shown = self.session.exp_eof().unwrap();
+        let WaitStatus::Exited(_, status) = self.session.process().wait().unwrap() else {
+            panic!("it was killed: {shown}");
+        };
+        let flags = tcgetattr(&terminal).unwrap().local_flags;
+        assert!(flags.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG), "{shown}");
+        if shown.contains(HIDE_CURSOR) {
+            assert!(shown.rfind(SHOW_CURSOR) > shown.rfind(HIDE_CURSOR), "the cursor is lost: {shown}");
+        }
+        (shown, status)
+    }
+}
+
+/// A prompt, and how it is answered with no, where the key of `alice` is at stake.
+const QUESTIONS: [(&str, &str); 2] = [("refresh alice", "Replace "), ("revoke alice", "Revoke ")];
+
+#[test]
+fn the_question_names_the_key_and_yes_replaces_it() {
+    let (host, old) = Host::with_key_of("alice");
+    let mut terminal = Terminal::apikey(&host, "refresh alice");
+    terminal.expect(&format!("Replace {}, the key of alice? [y/N]", &old[..15]));
+    terminal.types("y");
+    let (shown, status) = terminal.ends();
+    assert_eq!(status, 0, "{shown}");
+    let keys = generalized(&shown);
+    assert_eq!(keys.matches("<key>").count(), 1, "the key is printed exactly once: {keys}");
+    assert!(
+        keys.ends_with(
+            "<key>\r\nIssued <prefix> to alice. The key is shown only once.\r\n<prefix> is revoked.\r\n"
+        ),
+        "{keys}"
+    );
+    assert_eq!((host.status_of(&old), host.accepted()), ("revoked".into(), 1));
+}
+
+#[test]
+fn yes_revokes() {
+    let (host, key) = Host::with_key_of("alice");
+    let mut terminal = Terminal::apikey(&host, "revoke alice");
+    terminal.expect(&format!("Revoke {}, the key of alice? [y/N]", &key[..15]));
+    terminal.types("y");
+    let (shown, status) = terminal.ends();
+    assert!(status == 0 && shown.ends_with(&format!("Revoked {} of alice.\r\n", &key[..15])), "{shown}");
+    assert_eq!(host.status_of(&key), "revoked");
+}
+
+#[test]
+fn anything_but_yes_changes_nothing() {
+    const CTRL_C: &str = "\x03";
+    const ESCAPE: &str = "\x1b";
+    for (args, verb) in QUESTIONS {
+        for answer in ["n", "N", "\r", "q\r", CTRL_C, ESCAPE] {
+            let (host, key) = Host::with_key_of("alice");
+            let before = host.contents();
+            let mut terminal = Terminal::apikey(&host, args);
+            terminal.expect(verb);
+            terminal.expect("[y/N]");
+            terminal.types(answer);
+            let (shown, status) = terminal.ends();
+            assert!(status == 10 && shown.ends_with(CANCELLED), "{args}: {answer:?}: {status}: {shown}");
+            assert!(host.contents() == before, "{args}: {answer:?}");
+            assert_eq!(host.status_of(&key), "active");
+        }
+    }
+}
+
+#[test]
+fn cancelling_is_an_object_where_json_is_asked_for() {
+    let (host, _) = Host::with_key_of("alice");
+    let mut terminal = Terminal::apikey(&host, "revoke alice --json");
+    terminal.expect("[y/N]");
+    terminal.types("n");
+    let (shown, status) = terminal.ends();
+    let object = "{\"code\":\"CANCELLED\",\"message\":\"cancelled; nothing changed\"}\r\n";
+    assert!(status == 10 && shown.ends_with(object), "{shown}");
+}
+
+#[test]
+fn yes_said_beforehand_and_nothing_to_end_ask_nothing() {
+    let (host, _) = Host::with_key_of("alice");
+    for args in ["refresh alice --yes", "refresh bob", "revoke alice -y", "revoke carol"] {
+        let (shown, status) = Terminal::apikey(&host, args).ends();
+        assert_eq!(status, if args == "revoke carol" { 4 } else { 0 }, "{shown}");
+        assert!(!shown.contains('?'), "{args}: {shown}");
+    }
+}
+
+#[test]
+fn standard_output_holds_the_key_alone_where_it_is_no_terminal() {
+    let (host, _) = Host::with_key_of("alice");
+    let mut terminal = Terminal::run(&host, "exec \"$0\" refresh alice >key", &[]);
+    terminal.expect("[y/N]");
+    terminal.types("y");
+    let (shown, status) = terminal.ends();
+    assert_eq!(status, 0, "{shown}");
+    let key = std::fs::read_to_string(host.path("key")).unwrap();
+    assert_eq!(generalized(&key), "<key>\n");
+    assert!(!shown.contains(&key[..16]), "{shown}");
+    assert_eq!(host.status_of(&key), "active");
+}
+
+#[test]
+fn nobody_is_asked_who_would_not_see_the_question() {
+    let (host, key) = Host::with_key_of("alice");
+    for script in ["exec \"$0\" revoke alice 2>errors", "exec \"$0\" revoke alice </dev/null"] {
+        let (shown, status) = Terminal::run(&host, script, &[]).ends();
+        assert_eq!(status, 2, "{script}: {shown}");
+    }
+    assert_eq!(host.status_of(&key), "active");
+}
+
+#[test]
+fn an_answer_about_a_key_that_was_replaced_meanwhile_counts_for_nothing() {
+    for (args, verb) in QUESTIONS {
+        let (host, old) = Host::with_key_of("alice");
+        let mut terminal = Terminal::apikey(&host, args);
+        terminal.expect(verb);
+        terminal.expect("[y/N]");
+        let new = host.key_from(&["refresh", "alice", "--yes", "--timeout", "1s"]);
+        terminal.types("y");
+        let (shown, status) = terminal.ends();
+        let message = format!("apikey: {} is no longer the key of alice; nothing changed\r\n", &old[..15]);
+        assert!(status == 10 && shown.contains(&message), "{shown}");
+        assert_eq!((host.status_of(&new), host.accepted()), ("active".into(), 1));
+    }
+}
+
+const PROMPT: &str = "Key (it is not shown): ";
+
+/// What `verify` shows after its prompt where `text` is typed at it, and the exit status.
+fn verify(host: &Host, text: &str) -> (String, i32) {
+    let mut terminal = Terminal::apikey(host, "verify");
+    terminal.expect(PROMPT);
+    terminal.types(text);
+    let (shown, status) = terminal.ends();
+    (generalized(&shown), status)
+}
+
+#[test]
+fn a_key_that_is_typed_is_not_shown() {
+    let (host, key) = Host::with_key_of("alice");
+    let accepted = ("\r\n<prefix> is accepted: the active key of alice\r\n".to_owned(), 0);
+    for end in ["\r", "\n", "\x04"] {
+        assert_eq!(verify(&host, &format!("{key}{end}")), accepted, "{end:?}");
+    }
+    assert_eq!(verify(&host, &format!("{key}x\x7f\r")), accepted, "a character taken back");
+    let malformed = ("\r\napikey: not accepted: that is not a whole key, to the letter\r\n".to_owned(), 5);
+    assert_eq!(verify(&host, &format!("{}\r", &key[..40])), malformed);
+    assert_eq!(verify(&host, "\r"), malformed);
+    assert_eq!(verify(&host, &format!("{key}{key}\r")), malformed);
+}
+
+#[test]
+fn ctrl_c_at_the_prompt_for_a_key_ends_it() {
+    let (host, key) = Host::with_key_of("alice");
+    let before = host.contents();
+    assert_eq!(verify(&host, &format!("{}\x03", &key[..40])), (format!("\r\n{CANCELLED}"), 10));
+    assert!(host.contents() == before);
+}
+
+#[test]
+fn help_is_coloured_at_a_terminal_unless_no_color_is_set() {
+    let host = Host::new();
+    let hostile = ("APIKEY_DB", "\x1b[31m\x1b]0;title\x07");
+    let (shown, status) = Terminal::run(&host, "exec \"$0\" create -h", &[hostile]).ends();
+    assert!(status == 0 && shown.contains("\x1b[1m") && !shown.contains("title"), "{shown:?}");
+    let (shown, _) = Terminal::run(&host, "exec \"$0\" create -h", &[hostile, ("NO_COLOR", "1")]).ends();
+    assert!(!shown.contains('\x1b'), "{shown:?}");
+}
