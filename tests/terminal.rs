@@ -1,4 +1,5 @@
 //! What happens where somebody sits at a terminal.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 
