@@ -71,14 +71,21 @@ fn a_user_without_a_key_has_none_to_revoke() {
 }
 
 #[test]
-fn what_was_revoked_keeps_its_time() {
+fn what_was_revoked_keeps_its_time_and_what_was_to_be_gets_an_earlier_one() {
     let (host, _) = Host::with_key_of("alice");
     host.key_from(&["refresh", "alice", "--yes"]);
-    let list = || host.apikey(&["list", "--all", "--json"]).run().json()["keys"][0].clone();
-    let before = list();
-    assert_eq!(before["status"], "revoked");
-    host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
-    assert_eq!(list(), before);
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1ms"]);
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    let revoked_at = || {
+        let listed = host.apikey(&["list", "--all", "--json"]).run().json();
+        [0, 1, 2, 3].map(|key| listed["keys"][key]["revoked_at"].as_str().unwrap_or("never").to_owned())
+    };
+    let before = revoked_at();
+    assert_eq!(before[3], "never");
+    host.apikey(&["revoke", "alice", "--yes"]).gives(0, "", "Revoked <prefix>, <prefix> of alice.\n");
+    let after = revoked_at();
+    assert_eq!(after[..2], before[..2]);
+    assert!(after[2] < before[2] && after[2] == after[3], "{before:?} {after:?}");
 }
 
 #[test]

@@ -144,7 +144,10 @@ impl Host {
             let program = self.program.get_or_init(|| {
                 let folder = TempDir::new().unwrap();
                 std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-                std::fs::copy(APIKEY, folder.path().join("apikey")).unwrap();
+                // By another process: what this one has open for writing, a process that another test
+                // starts meanwhile has open too, and then it can't be run (ETXTBSY).
+                let copied = Command::new("cp").arg(APIKEY).arg(folder.path()).status().unwrap();
+                assert!(copied.success());
                 folder
             });
             let mut command = Command::new(program.path().join("apikey"));
