@@ -89,6 +89,10 @@ fn check_not_writable(
         return Ok(());
     }
     let path = path.display();
-    let hint = format!("use a folder that nobody else may write; chmod {class}-w takes the permission away");
+    let hint = if found.is_dir() {
+        "use a folder that nobody else may write".into()
+    } else {
+        format!("chmod {class}-w {path}")
+    };
     Err(Obstacle { reason: format!("{who} may write {path}"), hint })
 }

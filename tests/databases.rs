@@ -430,7 +430,11 @@ fn what_others_may_write_is_forbidden() {
         assert_all_fail(&host, 7);
         let path = host.path(name).display().to_string();
         let path = path.trim_end_matches('/').replace(host.folder().to_str().unwrap(), "<folder>");
-        host.apikey(&["list"]).fails(7, format!("apikey: others may write {path}\nchmod o-w {path}\n"));
+        let hint = match name {
+            "" => "use a folder that nobody else may write".to_owned(),
+            _ => format!("chmod o-w {path}"),
+        };
+        host.apikey(&["list"]).fails(7, format!("apikey: others may write {path}\n{hint}\n"));
     }
     let host = Host::new();
     fs::create_dir(host.path("open")).unwrap();
@@ -529,12 +533,17 @@ fn hostile_text_in_the_database_does_not_reach_the_terminal() {
     const HOSTILE: &str = "x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
     const ESCAPED: &str = r"x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
     let (host, key) = Host::with_key_of("alice");
-    host.sqlite().execute("UPDATE keys SET name = ?1, id = ?1, key_file = ?1", [HOSTILE]).unwrap();
+    let spoil = "UPDATE keys SET name = ?1, id = ?1, key_file = '/none/' || ?1 || '/key', key_file_mode = 384";
+    host.sqlite().execute(spoil, [HOSTILE]).unwrap();
     let shown = host.apikey(&["show", "alice"]).run();
     assert!(shown.is_printable() && shown.stdout.matches(ESCAPED).count() == 3, "{shown:?}");
     let json = host.apikey(&["show", "alice", "--json"]).run();
     assert!(json.is_printable() && json.json()["name"] == HOSTILE, "{json:?}");
 
+    let refused = host.apikey(&["refresh", "alice", "--yes"]).run();
+    assert!(refused.is_printable() && refused.stderr.contains(ESCAPED), "{refused:?}");
+    assert_eq!(refused.status, 8, "{refused:?}");
+    host.execute("UPDATE keys SET key_file = NULL");
     let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json"]).run();
     assert!(refreshed.is_printable() && refreshed.json()["name"] == HOSTILE, "{refreshed:?}");
 

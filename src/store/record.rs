@@ -140,14 +140,17 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
 
 /// The columns from the twelfth on.
 fn key_file(row: &Row<'_>) -> rusqlite::Result<Option<KeyFile>> {
-    let Some(path) = row.get::<_, Option<String>>(12)? else { return Ok(None) };
+    let Some(path) = row.get::<_, Option<String>>(12)?.map(PathBuf::from) else { return Ok(None) };
+    if !path.is_absolute() || path.file_name().is_none() {
+        return Err(damaged(12));
+    }
     let owner = match (row.get(14)?, row.get(15)?) {
         (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
         _ => None,
     };
     let env = row.get::<_, Option<String>>(16)?.map(|name| name.parse()).transpose();
     Ok(Some(KeyFile {
-        path: PathBuf::from(path),
+        path,
         mode: Mode::from_bits(row.get(13)?).ok_or_else(|| damaged(13))?,
         owner,
         env: env.map_err(|_| damaged(16))?,
