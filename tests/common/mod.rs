@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
 
+pub mod strace;
+
 use std::ffi::OsStr;
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -47,6 +49,23 @@ impl Host {
         let host = Host::new();
         let key = host.key_from(&["create", user]);
         (host, key)
+    }
+
+    /// A host whose folder is made in this one.
+    pub fn new_in(parent: &Path) -> Self {
+        Host { folder: TempDir::new_in(parent).unwrap() }
+    }
+
+    /// Another host with the same files, and the same permissions on them.
+    pub fn copy(&self) -> Self {
+        let copy = Host::new();
+        for entry in std::fs::read_dir(self.folder()).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), copy.folder().join(entry.file_name())).unwrap();
+        }
+        let permissions = std::fs::metadata(self.folder()).unwrap().permissions();
+        std::fs::set_permissions(copy.folder(), permissions).unwrap();
+        copy
     }
 
     pub fn folder(&self) -> &Path {
@@ -118,7 +137,12 @@ impl Host {
 
     /// The program with `args`, in this folder, on the database in it; standard input is empty.
     pub fn apikey<S: AsRef<OsStr>>(&self, args: &[S]) -> Run<'_> {
-        let mut command = Command::new(APIKEY);
+        self.program(APIKEY, args)
+    }
+
+    /// Another program in place of it.
+    pub fn program<S: AsRef<OsStr>>(&self, program: impl AsRef<OsStr>, args: &[S]) -> Run<'_> {
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
