@@ -5,7 +5,9 @@
 //! expects of standard output, standard error and the exit status together.
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
 
+pub mod aftermath;
 pub mod strace;
 
 use std::ffi::OsStr;

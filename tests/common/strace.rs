@@ -125,7 +125,7 @@ impl Host {
 pub fn at_each_call(
     prepare: impl Fn() -> Host,
     args: &[&str],
-    faults: impl Fn(&Call) -> Vec<Fault>,
+    mut faults: impl FnMut(&Call) -> Vec<Fault>,
     mut check: impl FnMut(&Host, &Outcome, &str),
 ) -> usize {
     let traced = prepare().traced(args, |run| run);
