@@ -4,14 +4,10 @@
 
 mod common;
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-
+use common::Host;
 use common::aftermath::{Tally, accepted, goes_on, hash_of};
 use common::strace::{Call, Fault, at_each_call, kill_at_each_call};
-use common::{APIKEY, Host, Outcome, Run};
-use tempfile::TempDir;
+use common::verifier::Verifier;
 
 /// bob and alice have a key each.
 fn bob_and_alice() -> (Host, String, String) {
@@ -25,8 +21,8 @@ fn bob_and_alice() -> (Host, String, String) {
 fn a_first_create_that_is_killed_leaves_no_accepted_key_that_was_not_printed() {
     let mut tally = Tally::default();
     let total = kill_at_each_call(Host::new, &["create", "alice"], |host, outcome, at| {
-        tally.add(host, outcome, &[], None, at);
-        goes_on(host, at);
+        tally.add(&host.database(), outcome, &[], None, at);
+        goes_on(&host.database(), at);
     });
     tally.assert_is_complete(total);
 }
@@ -40,8 +36,8 @@ fn a_create_that_is_killed_leaves_no_accepted_key_that_was_not_printed() {
         || before.copy(),
         &["create", "alice"],
         |host, outcome, at| {
-            tally.add(host, outcome, &[&bob], None, at);
-            goes_on(host, at);
+            tally.add(&host.database(), outcome, &[&bob], None, at);
+            goes_on(&host.database(), at);
         },
     );
     tally.assert_is_complete(total);
@@ -56,58 +52,11 @@ fn a_refresh_that_is_killed_leaves_the_old_key_accepted_or_the_new_one_that_was_
         || before.copy(),
         &["refresh", "alice", "--yes"],
         |host, outcome, at| {
-            tally.add(host, outcome, &[&bob], Some(&alice), at);
-            goes_on(host, at);
+            tally.add(&host.database(), outcome, &[&bob], Some(&alice), at);
+            goes_on(&host.database(), at);
         },
     );
     tally.assert_is_complete(total);
-}
-
-/// `host`, where everyone may read the database and root alone may write it.
-fn readable_by_all(host: &Host) -> &Host {
-    host.chmod("", 0o755);
-    for file in ["keys.db", "keys.db-wal", "keys.db-shm"] {
-        host.chmod(file, 0o644);
-    }
-    host
-}
-
-/// What may verify and no more: the program, and a service's own query, as a uid that nothing
-/// belongs to.
-struct Verifier {
-    /// A copy of the program, where that uid can reach it.
-    folder: TempDir,
-}
-
-impl Verifier {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(APIKEY, folder.path().join("apikey")).unwrap();
-        Verifier { folder }
-    }
-
-    fn run(&self, run: Run<'_>) -> Outcome {
-        run.with(|command| {
-            command.uid(65534).gid(65534);
-        })
-        .run()
-    }
-
-    /// Whether `apikey verify` accepts it, and SQLite's own shell, which reads the database as any
-    /// service would.
-    fn accepts(&self, host: &Host, key: &str, at: &str) -> bool {
-        let query = format!("SELECT id, user, name FROM accepted_keys WHERE key_hash = '{}'", hash_of(key));
-        let database = host.database();
-        let shell =
-            self.run(host.program("/usr/bin/sqlite3", &["-batch", database.to_str().unwrap(), &query]));
-        assert_eq!((shell.status, shell.stderr.as_str()), (0, ""), "{at}: sqlite3: {shell:?}");
-        let verify = self.run(host.program(self.folder.path().join("apikey"), &["verify"]).input(key));
-        let verified = verify.status == 0;
-        assert!(verified || verify.status == 5, "{at}: verify: {verify:?}");
-        assert_eq!(verified, !shell.stdout.is_empty(), "{at}: verify: {verify:?}, sqlite3: {shell:?}");
-        verified
-    }
 }
 
 #[test]
@@ -115,14 +64,14 @@ impl Verifier {
 fn who_may_only_read_can_verify_whenever_a_create_is_killed() {
     let verifier = Verifier::new();
     let (before, bob) = Host::with_key_of("bob");
-    readable_by_all(&before);
+    before.let_all_read();
     kill_at_each_call(
         || before.copy(),
         &["create", "alice"],
         |host, outcome, at| {
-            assert!(verifier.accepts(host, &bob, at), "{at}");
+            assert!(verifier.accepts(&host.database(), &bob, at), "{at}");
             if let Some(key) = outcome.stdout.strip_suffix('\n') {
-                let verified = verifier.accepts(host, key, at);
+                let verified = verifier.accepts(&host.database(), key, at);
                 assert_eq!(verified, accepted(&host.database()).contains(&hash_of(key)), "{at}");
             }
         },
@@ -134,15 +83,18 @@ fn who_may_only_read_can_verify_whenever_a_create_is_killed() {
 fn who_may_only_read_can_verify_whenever_a_refresh_is_killed() {
     let verifier = Verifier::new();
     let (before, bob, alice) = bob_and_alice();
-    readable_by_all(&before);
+    before.let_all_read();
     let refresh = ["refresh", "alice", "--yes"];
     kill_at_each_call(
         || before.copy(),
         &refresh,
         |host, outcome, at| {
-            assert!(verifier.accepts(host, &bob, at), "{at}");
-            let old = verifier.accepts(host, &alice, at);
-            let new = outcome.stdout.strip_suffix('\n').is_some_and(|key| verifier.accepts(host, key, at));
+            assert!(verifier.accepts(&host.database(), &bob, at), "{at}");
+            let old = verifier.accepts(&host.database(), &alice, at);
+            let new = outcome
+                .stdout
+                .strip_suffix('\n')
+                .is_some_and(|key| verifier.accepts(&host.database(), key, at));
             assert!(old != new, "{at}: the old key is accepted: {old}, and the new one: {new}");
         },
     );
@@ -184,10 +136,10 @@ fn answers_truly(before: &Host, command: &[&str], others: &[&str], old: Option<&
         command,
         faults,
         |host, outcome, at| {
-            let took_hold = tally.add(host, outcome, others, old, at);
+            let took_hold = tally.add(&host.database(), outcome, others, old, at);
             assert_eq!(outcome.status == 0, took_hold, "{at}: {outcome:?}");
             assert!(!outcome.stderr.contains("panicked"), "{at}: {outcome:?}");
-            goes_on(host, at);
+            goes_on(&host.database(), at);
         },
     );
     tally.assert_is_complete(total);

@@ -9,6 +9,7 @@
 
 pub mod aftermath;
 pub mod strace;
+pub mod verifier;
 
 use std::ffi::OsStr;
 use std::fs::Permissions;
@@ -60,7 +61,12 @@ impl Host {
 
     /// Another host with the same files, and the same permissions on them.
     pub fn copy(&self) -> Self {
-        let copy = Host::new();
+        self.copy_in(&std::env::temp_dir())
+    }
+
+    /// Such a copy, in a folder that is made in `parent`.
+    pub fn copy_in(&self, parent: &Path) -> Self {
+        let copy = Host::new_in(parent);
         for entry in std::fs::read_dir(self.folder()).unwrap() {
             let entry = entry.unwrap();
             std::fs::copy(entry.path(), copy.folder().join(entry.file_name())).unwrap();
@@ -68,6 +74,14 @@ impl Host {
         let permissions = std::fs::metadata(self.folder()).unwrap().permissions();
         std::fs::set_permissions(copy.folder(), permissions).unwrap();
         copy
+    }
+
+    /// Lets every uid read the database, so that it can verify.
+    pub fn let_all_read(&self) {
+        self.chmod("", 0o755);
+        for file in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+            self.chmod(file, 0o644);
+        }
     }
 
     pub fn folder(&self) -> &Path {

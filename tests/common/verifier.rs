@@ -1,0 +1,47 @@
+//! What may verify and no more: the program, and a service's own query, as a uid that nothing belongs
+//! to.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+
+use super::aftermath::hash_of;
+use super::{APIKEY, Host, Outcome, Run};
+
+/// Such a verifier. Only root can make one.
+pub struct Verifier {
+    /// Holds a copy of the program, where that uid can reach it.
+    host: Host,
+}
+
+impl Verifier {
+    pub fn new() -> Self {
+        let host = Host::new();
+        fs::set_permissions(host.folder(), Permissions::from_mode(0o755)).unwrap();
+        fs::copy(APIKEY, host.path("apikey")).unwrap();
+        Verifier { host }
+    }
+
+    /// Whether `apikey verify` accepts the key, and whether SQLite's own shell finds it, which reads
+    /// the database as any service would. They must agree.
+    pub fn accepts(&self, database: &Path, key: &str, at: &str) -> bool {
+        let query = format!("SELECT id, user, name FROM accepted_keys WHERE key_hash = '{}'", hash_of(key));
+        let database = database.to_str().unwrap();
+        let shell = as_nobody(self.host.program("/usr/bin/sqlite3", &["-batch", database, &query]));
+        assert_eq!((shell.status, shell.stderr.as_str()), (0, ""), "{at}: sqlite3: {shell:?}");
+        let verify = self.host.program(self.host.path("apikey"), &["verify", "--db", database]);
+        let verify = as_nobody(verify.input(key));
+        let verified = verify.status == 0;
+        assert!(verified || verify.status == 5, "{at}: verify: {verify:?}");
+        assert_eq!(verified, !shell.stdout.is_empty(), "{at}: verify: {verify:?}, sqlite3: {shell:?}");
+        verified
+    }
+}
+
+fn as_nobody(run: Run<'_>) -> Outcome {
+    run.with(|command| {
+        command.uid(65534).gid(65534);
+    })
+    .run()
+}

@@ -1,0 +1,235 @@
+//! What is left when the power goes, and when the disk is full; and what each command costs.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::aftermath::{Tally, accepted, goes_on, hash_of, printed};
+use common::strace::kill_at_each_call;
+use common::verifier::Verifier;
+use common::{APIKEY, Host};
+use tempfile::TempDir;
+
+const SYNCS: [&str; 5] = ["fsync", "fdatasync", "sync", "syncfs", "sync_file_range"];
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+/// A file system that is mounted for as long as this lives.
+struct Mount {
+    folder: TempDir,
+}
+
+impl Mount {
+    fn new(kind: &str, options: &str, source: &Path) -> Self {
+        let folder = TempDir::new().unwrap();
+        run(Command::new("mount").args(["-t", kind, "-o", options]).args([source, folder.path()]));
+        Mount { folder }
+    }
+
+    /// A file system in memory of so many bytes.
+    fn tmpfs(size: u32) -> Self {
+        Mount::new("tmpfs", &format!("size={size},mode=755"), Path::new("tmpfs"))
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(self.path()));
+    }
+}
+
+/// A disk whose power can be cut: an ext4 file system in a file. The kernel writes to that file what
+/// was synced, and in the first 300 seconds nothing else.
+struct Disk {
+    mount: Mount,
+    image: PathBuf,
+    _folder: TempDir,
+}
+
+impl Disk {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let image = folder.path().join("image");
+        File::create(&image).unwrap().set_len(8 << 20).unwrap();
+        run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0"]).arg(&image));
+        Disk { mount: Mount::new("ext4", "loop,commit=300", &image), image, _folder: folder }
+    }
+
+    /// What the disk holds if the power goes now.
+    fn after_power_cut(&self) -> Disk {
+        let folder = TempDir::new().unwrap();
+        let image = folder.path().join("image");
+        run(Command::new("cp").arg("--sparse=always").args([&self.image, &image]));
+        Disk { mount: Mount::new("ext4", "loop,commit=300", &image), image, _folder: folder }
+    }
+}
+
+/// What the kernel is made to write to the disk by a command that exits with 0.
+fn syncs(host: &Host, args: &[&str], input: &str) -> usize {
+    let traced = host.traced(args, |run| run.input(input));
+    assert_eq!(traced.outcome.status, 0, "{:?}", traced.outcome);
+    traced.count(&SYNCS)
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_change_costs_two_fsyncs_and_a_look_none() {
+    let (host, _) = Host::with_key_of("bob");
+    assert_eq!(syncs(&host, &["create", "alice"], ""), 2);
+    assert_eq!(syncs(&host, &["refresh", "alice", "--yes"], ""), 2);
+    assert_eq!(syncs(&host, &["revoke", "alice", "--yes"], ""), 2);
+    assert_eq!(syncs(&host, &["show", "bob"], ""), 0);
+    assert_eq!(syncs(&host, &["list", "--all"], ""), 0);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn verify_waits_for_no_disk_also_where_it_writes_when_the_key_was_used() {
+    let (host, key) = Host::with_key_of("bob");
+    let last_used = || host.apikey(&["show", "bob", "--json"]).run().json()["last_used_at"].clone();
+    assert!(last_used().is_null());
+    assert_eq!(syncs(&host, &["verify"], &key), 0);
+    let used = last_used();
+    assert!(used.is_string());
+    assert_eq!(syncs(&host, &["verify"], &key), 0);
+    assert_eq!(last_used(), used);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn what_was_acknowledged_outlives_a_power_cut() {
+    let disk = Disk::new();
+    let host = Host::new_in(disk.mount.path());
+    let database_after_power_cut =
+        |disk: &Disk| disk.mount.path().join(host.folder().file_name().unwrap()).join("keys.db");
+    let mut expected = BTreeSet::new();
+    let mut acknowledged = |args: &[&str], gone: Option<&str>| {
+        let outcome = host.apikey(args).run();
+        assert_eq!(outcome.status, 0, "{outcome:?}");
+        expected.extend(printed(&outcome));
+        gone.map(|key| expected.remove(&hash_of(key)));
+        let cut = disk.after_power_cut();
+        assert_eq!(accepted(&database_after_power_cut(&cut)), expected, "{args:?}");
+        outcome.stdout.trim_end().to_owned()
+    };
+    // Enough of them for the log to be moved to the database on the way.
+    for number in 0..12 {
+        let user = format!("user{number}");
+        let first = acknowledged(&["create", &user], None);
+        let second = acknowledged(&["refresh", &user, "--yes"], Some(&first));
+        if number % 2 == 0 {
+            acknowledged(&["revoke", &user, "--yes"], Some(&second));
+        }
+    }
+}
+
+/// Kills `args` at every system call, cuts the power there, and looks at what the disk holds.
+fn kill_and_cut_the_power(before: &Host, args: &[&str], others: &[&str], old: Option<&str>) {
+    let verifier = Verifier::new();
+    let disk = Disk::new();
+    let mut tally = Tally::default();
+    let prepare = || {
+        let host = before.copy_in(disk.mount.path());
+        run(Command::new("sync").arg("--file-system").arg(host.folder()));
+        host
+    };
+    let total = kill_at_each_call(prepare, args, |host, outcome, at| {
+        let cut = disk.after_power_cut();
+        let database = cut.mount.path().join(host.folder().file_name().unwrap()).join("keys.db");
+        for other in others {
+            assert!(verifier.accepts(&database, other, at), "{at}");
+        }
+        tally.add(&database, outcome, others, old, at);
+        goes_on(&database, at);
+    });
+    tally.assert_is_complete(total);
+}
+
+#[test]
+#[ignore = "needs root and strace"]
+fn a_first_create_in_a_power_cut_leaves_no_accepted_key_that_was_not_printed() {
+    kill_and_cut_the_power(&Host::new(), &["create", "alice"], &[], None);
+}
+
+#[test]
+#[ignore = "needs root and strace"]
+fn a_create_in_a_power_cut_leaves_no_accepted_key_that_was_not_printed() {
+    let (before, bob) = Host::with_key_of("bob");
+    before.let_all_read();
+    kill_and_cut_the_power(&before, &["create", "alice"], &[&bob], None);
+}
+
+#[test]
+#[ignore = "needs root and strace"]
+fn a_refresh_in_a_power_cut_leaves_the_old_key_accepted_or_the_new_one_that_was_printed() {
+    let (before, bob) = Host::with_key_of("bob");
+    let alice = before.key_from(&["create", "alice"]);
+    before.let_all_read();
+    kill_and_cut_the_power(&before, &["refresh", "alice", "--yes"], &[&bob], Some(&alice));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_full_disk_loses_no_key_that_was_acknowledged_and_issues_none_that_was_not() {
+    // The first sizes have no room for a database, the last ones some for the log to be moved to it.
+    for kilobytes in (4..100).step_by(4).chain((100..500).step_by(50)) {
+        let mount = Mount::tmpfs(kilobytes << 10);
+        let host = Host::new_in(mount.path());
+        let mut acknowledged = Vec::new();
+        let failure = loop {
+            let outcome = host.apikey(&["create", &format!("user{}", acknowledged.len())]).run();
+            if outcome.status != 0 {
+                break outcome;
+            }
+            acknowledged.push(outcome.stdout.trim_end().to_owned());
+            assert!(acknowledged.len() < 200, "{kilobytes} kB are never full");
+        };
+        assert_eq!(failure.status, 1, "{kilobytes} kB: {failure:?}");
+        assert!(
+            failure.stderr.starts_with("apikey: ") && !failure.stderr.contains("panicked"),
+            "{failure:?}"
+        );
+        for key in &acknowledged {
+            let verdict = host.apikey(&["verify"]).input(key.as_str()).run();
+            assert_eq!(verdict.status, 0, "{kilobytes} kB: {verdict:?}");
+        }
+        run(Command::new("mount").args(["-o", "remount,size=2m"]).arg(mount.path()));
+        goes_on(&host.database(), &format!("{kilobytes} kB"));
+        let mut left = accepted(&host.database());
+        assert!(acknowledged.iter().all(|key| left.remove(&hash_of(key))), "{kilobytes} kB");
+        assert_eq!(left.len(), 2, "{kilobytes} kB: more than alice's and dave's keys: {failure:?}");
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_loses_no_key_and_issues_none_that_was_not_acknowledged() {
+    let (before, bob) = Host::with_key_of("bob");
+    let alice = before.key_from(&["create", "alice"]);
+    let mut succeeded = BTreeSet::new();
+    for blocks in (0..80).step_by(4) {
+        for trap in ["trap '' XFSZ", ":"] {
+            let host = before.copy();
+            let at = format!("{trap}, {blocks} blocks");
+            let script = format!("{trap}; ulimit -f {blocks}; exec {APIKEY} refresh alice --yes");
+            let outcome = host.program("/bin/sh", &["-c", &script]).run();
+            let took_hold = Tally::default().add(&host.database(), &outcome, &[&bob], Some(&alice), &at);
+            assert_eq!(outcome.status == 0, took_hold, "{at}: {outcome:?}");
+            assert!(!outcome.stderr.contains("panicked"), "{at}: {outcome:?}");
+            goes_on(&host.database(), &at);
+            succeeded.insert(took_hold);
+        }
+    }
+    assert_eq!(succeeded.len(), 2, "every limit did the same");
+}
