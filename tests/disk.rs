@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::aftermath::{Tally, accepted, goes_on, hash_of, printed};
-use common::strace::kill_at_each_call;
+use common::strace::{Call, Fault, at_each_call, kill_at_each_call};
 use common::verifier::Verifier;
 use common::{APIKEY, Host};
 use tempfile::TempDir;
@@ -178,6 +178,27 @@ fn a_refresh_in_a_power_cut_leaves_the_old_key_accepted_or_the_new_one_that_was_
     let alice = before.key_from(&["create", "alice"]);
     before.let_all_read();
     kill_and_cut_the_power(&before, &["refresh", "alice", "--yes"], &[&bob], Some(&alice));
+}
+
+#[test]
+#[ignore = "needs root and strace"]
+fn what_was_acknowledged_outlives_a_power_cut_also_where_a_sync_was_interrupted() {
+    let (before, _) = Host::with_key_of("bob");
+    let disk = Disk::new();
+    let prepare = || {
+        let host = before.copy_in(disk.mount.path());
+        run(Command::new("sync").arg("--file-system").arg(host.folder()));
+        host
+    };
+    let faults =
+        |call: &Call| if SYNCS.contains(&call.name.as_str()) { vec![Fault::Error("EINTR")] } else { vec![] };
+    at_each_call(prepare, &["create", "alice"], faults, |host, outcome, at| {
+        let cut = disk.after_power_cut();
+        let database = cut.mount.path().join(host.folder().file_name().unwrap()).join("keys.db");
+        if outcome.status == 0 {
+            assert!(accepted(&database).contains(&printed(outcome).unwrap()), "{at}: {outcome:?}");
+        }
+    });
 }
 
 #[test]

@@ -277,12 +277,15 @@ impl Store {
             .query_row("SELECT status FROM keys WHERE key_hash = ?1", [&outcome.key_hash], |row| row.get(0))
             .optional()
             .map_err(|error| unknown(self.failed(&error)))?;
-        if status.as_deref() == Some(outcome.status.as_str()) {
-            return Ok(true);
+        let took_hold = status.as_deref() == Some(outcome.status.as_str());
+        // A write of what is there already. Where the commit took hold it was perhaps its fsync that
+        // failed: the next one covers it too. Where it did not, it is buried; and where that fails,
+        // the disk takes no write at all, and there is nothing more to be done.
+        let written = self.connection.pragma_update(None, "user_version", schema::VERSION);
+        match written {
+            Err(error) if took_hold => Err(unknown(self.failed(&error))),
+            _ => Ok(took_hold),
         }
-        // Where this fails too, the disk takes no write at all: there is nothing more to be done.
-        drop(self.connection.pragma_update(None, "user_version", schema::VERSION));
-        Ok(false)
     }
 
     /// Whether the log has pages that are not in the database yet.
