@@ -253,6 +253,13 @@ impl Run<'_> {
         self
     }
 
+    /// As a uid that nothing belongs to. Only root can.
+    pub fn by_nobody(self) -> Self {
+        self.with(|command| {
+            command.uid(65534).gid(65534);
+        })
+    }
+
     pub fn spawn(mut self) -> Child {
         let mut child = self.command.spawn().unwrap();
         if let Some(input) = self.input {

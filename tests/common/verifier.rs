@@ -3,11 +3,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 
 use super::aftermath::hash_of;
-use super::{APIKEY, Host, Outcome, Run};
+use super::{APIKEY, Host};
 
 /// Such a verifier. Only root can make one.
 pub struct Verifier {
@@ -28,20 +27,13 @@ impl Verifier {
     pub fn accepts(&self, database: &Path, key: &str, at: &str) -> bool {
         let query = format!("SELECT id, user, name FROM accepted_keys WHERE key_hash = '{}'", hash_of(key));
         let database = database.to_str().unwrap();
-        let shell = as_nobody(self.host.program("/usr/bin/sqlite3", &["-batch", database, &query]));
+        let shell = self.host.program("/usr/bin/sqlite3", &["-batch", database, &query]).by_nobody().run();
         assert_eq!((shell.status, shell.stderr.as_str()), (0, ""), "{at}: sqlite3: {shell:?}");
         let verify = self.host.program(self.host.path("apikey"), &["verify", "--db", database]);
-        let verify = as_nobody(verify.input(key));
+        let verify = verify.input(key).by_nobody().run();
         let verified = verify.status == 0;
         assert!(verified || verify.status == 5, "{at}: verify: {verify:?}");
         assert_eq!(verified, !shell.stdout.is_empty(), "{at}: verify: {verify:?}, sqlite3: {shell:?}");
         verified
     }
-}
-
-fn as_nobody(run: Run<'_>) -> Outcome {
-    run.with(|command| {
-        command.uid(65534).gid(65534);
-    })
-    .run()
 }
