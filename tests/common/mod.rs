@@ -80,7 +80,9 @@ impl Host {
     pub fn let_all_read(&self) {
         self.chmod("", 0o755);
         for file in ["keys.db", "keys.db-wal", "keys.db-shm"] {
-            self.chmod(file, 0o644);
+            if self.path(file).exists() {
+                self.chmod(file, 0o644);
+            }
         }
     }
 
