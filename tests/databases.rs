@@ -533,7 +533,8 @@ fn hostile_text_in_the_database_does_not_reach_the_terminal() {
     const HOSTILE: &str = "x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
     const ESCAPED: &str = r"x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
     let (host, key) = Host::with_key_of("alice");
-    let spoil = "UPDATE keys SET name = ?1, id = ?1, key_file = '/none/' || ?1 || '/key', key_file_mode = 384";
+    let spoil =
+        "UPDATE keys SET name = ?1, id = ?1, key_file = '/none/' || ?1 || '/key', key_file_mode = 384";
     host.sqlite().execute(spoil, [HOSTILE]).unwrap();
     let shown = host.apikey(&["show", "alice"]).run();
     assert!(shown.is_printable() && shown.stdout.matches(ESCAPED).count() == 3, "{shown:?}");

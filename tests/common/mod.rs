@@ -56,7 +56,7 @@ impl Host {
 
     /// A host whose folder is made in this one.
     pub fn new_in(parent: &Path) -> Self {
-        Host { folder: TempDir::new_in(parent).unwrap() }
+        Host { folder: TempDir::new_in(parent).unwrap(), program: OnceLock::new() }
     }
 
     /// Another host with the same files, and the same permissions on them.
