@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::unistd::geteuid;
 
 use crate::error::{Code, Error, Result};
 
@@ -43,6 +44,11 @@ impl WriteLock {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)
             .map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if found.mode() & 0o600 != 0o600 && found.uid() == geteuid().as_raw() {
+            // The umask left less of a new file than the next to lock it needs.
+            file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
+        }
         match file.try_lock() {
             Ok(()) => Ok(Some(WriteLock { file })),
             Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
