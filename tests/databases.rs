@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use common::{Host, Outcome, issued_to};
+use common::{APIKEY, Host, Outcome, issued_to};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use rusqlite::Connection;
@@ -155,10 +155,10 @@ fn a_file_that_is_no_database_is_left_as_it_is() {
 
 #[test]
 fn a_database_of_another_program_is_left_as_it_is_and_gets_no_side_files() {
-    for journal in ["DELETE", "WAL"] {
+    for (journal, version) in [("DELETE", 0), ("WAL", 0), ("DELETE", 1), ("WAL", 1)] {
         let host = Host::new();
         host.execute(&format!(
-            "PRAGMA journal_mode = {journal};
+            "PRAGMA journal_mode = {journal}; PRAGMA user_version = {version};
              CREATE TABLE keys (key_hash TEXT, user TEXT);
              CREATE VIEW accepted_keys AS SELECT * FROM keys;
              CREATE TRIGGER thief AFTER INSERT ON keys BEGIN DELETE FROM keys; END;
@@ -504,6 +504,36 @@ fn a_folder_that_may_not_be_written_gets_no_database() {
 }
 
 #[test]
+fn without_a_path_the_database_is_in_the_user_s_data_folder() {
+    let host = Host::new();
+    let run = |args: &[&str]| {
+        host.apikey_unprivileged(args).env_remove("APIKEY_DB").env("HOME", host.folder()).run()
+    };
+    assert_eq!(run(&["list"]).status, 6);
+    assert_eq!(host.names(), [""; 0], "only what issues a key makes the folder");
+    assert_eq!(run(&["create", "alice"]).status, 0);
+    assert_eq!(host.mode(".local/share/apikey"), 0o700);
+    assert_eq!(host.mode(".local/share/apikey/keys.db"), 0o600);
+    assert_eq!(run(&["show", "alice"]).status, 0);
+}
+
+#[test]
+fn a_stream_that_is_closed_is_not_taken_for_the_database() {
+    let (host, key) = Host::with_key_of("alice");
+    for streams in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
+        for args in ["list", "show nobody", "create --frobnicate", "revoke nobody --yes", "create alice"] {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("exec \"$0\" {args} {streams}"), APIKEY]);
+            let status = shell.env("APIKEY_DB", host.database()).output().unwrap().status;
+            assert!(status.code().is_some_and(|code| code <= 8), "{args} {streams}: {status}");
+            assert_eq!(host.status_of(&key), "active", "{args} {streams}");
+        }
+    }
+    let integrity: String = host.sqlite().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+}
+
+#[test]
 fn a_lock_that_may_not_be_taken_keeps_writers_out_and_nobody_else() {
     let (host, key) = Host::with_key_of("alice");
     host.chmod("keys.db-lock", 0o400);
@@ -597,7 +627,7 @@ fn a_writer_who_waits_gets_its_turn() {
     let (host, _) = Host::with_key_of("alice");
     let lock = OpenOptions::new().write(true).open(host.path("keys.db-lock")).unwrap();
     lock.lock().unwrap();
-    let waiting = host.apikey(&["create", "bob", "--timeout", "1m"]).spawn();
+    let waiting = host.apikey(&["create", "bob"]).spawn();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(host.accepted(), 1);
     lock.unlock().unwrap();
@@ -610,12 +640,12 @@ fn a_copy_made_by_sqlite_works_although_it_has_no_log() {
     let (host, key) = Host::with_key_of("alice");
     host.execute(&format!("VACUUM INTO '{}'", host.path("copy.db").display()));
     let is_wal = || fs::read(host.path("copy.db")).unwrap()[18..20] == [2, 2];
-    assert!(!is_wal());
+    let before = host.contents();
     let on_copy = |args: &[&str]| host.apikey(&[args, &["--db", "copy.db"]].concat());
     on_copy(&["verify"]).input(&*key).gives(0, "<prefix> is accepted: the active key of alice\n", "");
     assert_eq!(on_copy(&["show", "alice"]).run().status, 0);
     assert_eq!(on_copy(&["list"]).run().status, 0);
-    assert!(!is_wal(), "reading changes nothing");
+    assert!(!is_wal() && host.contents() == before, "reading changes nothing");
     on_copy(&["refresh", "alice", "--yes", "--quiet"]).gives(0, "<key>\n", "");
     assert!(is_wal());
     on_copy(&["verify"])

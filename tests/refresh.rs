@@ -4,10 +4,12 @@
 mod common;
 
 use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use apikey::Timestamp;
-use common::{Host, issued_to};
+use common::{Host, generalized, issued_to};
 use serde_json::{Value, json};
 
 /// What is left of `text`, a moment, after `earlier`.
@@ -175,6 +177,26 @@ fn a_key_that_cannot_be_handed_over_leaves_the_old_one_as_it_was() {
         assert_eq!(host.accepted(), 1);
     }
     assert_eq!(host.status_of(&old), "active");
+}
+
+#[test]
+fn a_key_is_handed_over_in_exactly_one_write() {
+    let host = Host::new();
+    for args in
+        [&["create", "alice"][..], &["refresh", "alice", "--yes"], &["refresh", "alice", "-y", "--json"]]
+    {
+        // Each write to a socket for datagrams is a message of its own.
+        let (reader, writer) = UnixDatagram::pair().unwrap();
+        host.apikey(&[args, &["--quiet"]].concat()).stdout_to(OwnedFd::from(writer)).gives(0, "", "");
+        reader.set_nonblocking(true).unwrap();
+        let mut message = [0; 4096];
+        let length = reader.recv(&mut message).unwrap();
+        let text = generalized(std::str::from_utf8(&message[..length]).unwrap());
+        assert_eq!(text.matches("<key>").count(), 1, "{text}");
+        assert!(text.ends_with('\n'), "{text}");
+        let more = reader.recv(&mut message).map_or(0, |length| length);
+        assert_eq!(more, 0, "a second write");
+    }
 }
 
 #[test]
