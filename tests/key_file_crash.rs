@@ -246,6 +246,7 @@ fn a_refresh_costs_five_fsyncs_and_makes_every_file_0600() {
 #[test]
 #[ignore = "needs strace"]
 fn the_key_leaves_the_process_in_one_write_to_its_stage() {
+    let writes = Regex::new(r"^[0-9]+ +write\(([0-9]+), ").unwrap();
     let host = before_refresh();
     for args in
         [&REFRESH[..], &["refresh", "web", "-y", "--json"], &["refresh", "web", "-y", "--reload", "env"]]
