@@ -10,14 +10,16 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-const WRITABLE_BY_GROUP: u32 = 0o020;
+pub const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 const STICKY: u32 = 0o1000;
 
-/// Whose files and folders are safe: root's, the caller's and those of up to two more.
+/// Whose files and folders are safe: root's, the caller's, those of up to two more, and those of a
+/// group.
 #[derive(Clone, Copy, Debug)]
 pub struct Trusted {
     also: [Option<u32>; 2],
+    group: Option<u32>,
 }
 
 /// What stands in the way of using a path, and what to do about it.
@@ -32,13 +34,19 @@ pub struct Obstacle {
 impl Trusted {
     /// Root, the caller, and the users with these uids.
     pub fn with(also: [Option<u32>; 2]) -> Self {
-        Trusted { also }
+        Trusted { also, group: None }
+    }
+
+    /// The same, and whatever belongs to the group with this gid.
+    pub fn and_group(self, group: Option<u32>) -> Self {
+        Trusted { group, ..self }
     }
 
     /// Checks whose `found` is, which `path` names.
     pub fn check_owner(self, path: &Path, found: &Metadata) -> Result<(), Obstacle> {
         let uid = found.uid();
-        if uid == 0 || uid == geteuid().as_raw() || self.also.contains(&Some(uid)) {
+        let of_group = self.group == Some(found.gid());
+        if uid == 0 || uid == geteuid().as_raw() || self.also.contains(&Some(uid)) || of_group {
             return Ok(());
         }
         Err(Obstacle {

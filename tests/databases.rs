@@ -4,7 +4,9 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -556,6 +558,42 @@ fn root_uses_no_database_that_another_user_could_swap() {
         std::os::unix::fs::lchown(host.path(name), Some(65_534), None).unwrap();
         assert_all_fail(&host, 7);
     }
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act as two users"]
+fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
+    let host = Host::new();
+    let tools = Host::new();
+    tools.chmod("", 0o755);
+    assert!(Command::new("cp").arg(common::APIKEY).arg(tools.folder()).status().unwrap().success());
+    let member = |uid: u32, args: &[&str]| {
+        let run = host.program(tools.path("apikey"), args).with(|command| {
+            command.uid(uid).gid(1000);
+        });
+        run.run()
+    };
+    std::os::unix::fs::chown(host.folder(), Some(1001), Some(1000)).unwrap();
+    host.chmod("", 0o2770);
+    assert_eq!(member(1001, &["create", "alice"]).status, 0);
+    host.chmod("keys.db", 0o660);
+    for side_file in ["keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+        fs::remove_file(host.path(side_file)).unwrap();
+    }
+    // What is missing is made by one of them, and used by both.
+    for (uid, args) in [
+        (1002, &["list"][..]),
+        (1002, &["create", "bob"]),
+        (1001, &["create", "carol"]),
+        (1002, &["refresh", "alice", "--yes"]),
+        (1001, &["list"]),
+    ] {
+        let outcome = member(uid, args);
+        assert_eq!(outcome.status, 0, "{uid} {args:?}: {outcome:?}");
+    }
+    assert_eq!(host.mode("keys.db-lock"), 0o660);
+    assert_eq!(member(1003, &["list"]).status, 0);
+    assert_eq!(host.apikey(&["list"]).run().status, 7, "root would write what a member can swap");
 }
 
 #[test]

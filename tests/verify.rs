@@ -101,8 +101,16 @@ fn keys_that_are_retiring_or_pending_are_accepted() {
 #[test]
 fn a_key_in_an_argument_is_refused_and_is_not_repeated() {
     let (host, key) = Host::with_key_of("alice");
-    for args in [["verify", &key], ["verify", &format!("--key={key}")]] {
-        let outcome = host.apikey(&args).input(&*key).run();
+    let before = host.contents();
+    for args in [
+        &["verify", &key][..],
+        &["verify", &format!("--key={key}")],
+        &["create", &key],
+        &["create", "bob", "--name", &format!("my {key}")],
+        &["refresh", "alice", "--yes", "--key-file", &key],
+    ] {
+        let outcome = host.apikey(args).input(&*key).run();
+        assert!(host.contents() == before, "{args:?}");
         assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""));
         assert!(!outcome.stderr.contains(&key), "{}", outcome.stderr);
     }

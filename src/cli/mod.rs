@@ -53,10 +53,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if complete::answer(&args) {
         return ExitCode::SUCCESS;
     }
-    let cli = match Cli::command().try_get_matches_from(&args).and_then(|found| Cli::from_arg_matches(&found))
-    {
+    let output = Output::new(usage::wants_json(&args), false);
+    if let Err(error) = usage::refuse_key(&args) {
+        return output.failure(&error);
+    }
+    let found = Cli::command().try_get_matches_from(&args);
+    let cli = match found.and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error, &args),
+        Err(error) => return usage::report(&error, &output),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     match run(cli, &output) {

@@ -6,7 +6,9 @@
 //! - every folder above belongs to root, to the caller or (unless the caller is root) to the
 //!   database's owner, and others may not write it; a sticky one such as `/tmp` will do further up;
 //! - the database and each of its side files is a regular file with one link, belongs to one of
-//!   those three, and others may not write it.
+//!   those three, and others may not write it;
+//! - where the database's group may write it, whoever is in that group is trusted like its owner,
+//!   but not by root.
 
 use std::fs::{self, Metadata};
 use std::io::ErrorKind::NotFound;
@@ -17,7 +19,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::error::{Code, Error, Result};
-use crate::trust::{Obstacle, Trusted, check_others_may_not_write, look_at};
+use crate::trust::{
+    Obstacle, Trusted, WRITABLE_BY_GROUP, check_group_may_not_write, check_others_may_not_write, look_at,
+};
 
 /// The folder a database lies in and its path, absolute and with no link on the way.
 #[derive(Clone, Debug)]
@@ -81,9 +85,10 @@ impl Location {
     /// no database.
     pub fn check(&self) -> Result<Option<Identity>> {
         let database = metadata(&self.path)?;
-        // Root trusts root alone: the owner could swap what root is about to write.
-        let owner = database.as_ref().map(Metadata::uid).filter(|_| !geteuid().is_root());
-        let trusted = Trusted::with([owner, None]);
+        // Root trusts root alone: anyone else could swap what root is about to write.
+        let shared = database.as_ref().filter(|_| !geteuid().is_root());
+        let group = shared.filter(|found| found.mode() & WRITABLE_BY_GROUP != 0).map(Metadata::gid);
+        let trusted = Trusted::with([shared.map(Metadata::uid), None]).and_group(group);
         self.check_folders(trusted).map_err(forbidden)?;
         for path in self.files() {
             if let Some(found) = metadata(&path)? {
@@ -117,6 +122,9 @@ impl Location {
         let found = look_at(&self.folder)?;
         trusted.check_owner(&self.folder, &found)?;
         check_others_may_not_write(&self.folder, &found)?;
+        if geteuid().is_root() && found.gid() != 0 {
+            check_group_may_not_write(&self.folder, &found)?;
+        }
         trusted.check_above(&self.folder)
     }
 
