@@ -103,6 +103,37 @@ fn who_may_only_read_can_verify_whenever_a_refresh_is_killed() {
     );
 }
 
+/// The state before a refresh that moves the log to the database, and the one after such a refresh,
+/// when the log is written from its start again.
+#[test]
+#[ignore = "needs root and strace"]
+fn a_refresh_that_is_killed_while_it_moves_or_restarts_the_log_leaves_one_of_the_keys_accepted() {
+    let verifier = Verifier::new();
+    let (before, bob, mut alice) = bob_and_alice();
+    before.let_all_read();
+    let refresh = ["refresh", "alice", "--yes"];
+    let moves_the_log = || before.copy().traced(&refresh, |run| run).count(&["fsync"]) > 2;
+    while !moves_the_log() {
+        alice = before.key_from(&refresh);
+    }
+    for _ in 0..2 {
+        let mut tally = Tally::default();
+        let total = kill_at_each_call(
+            || before.copy(),
+            &refresh,
+            |host, outcome, at| {
+                let database = host.database();
+                let took_hold = tally.add(&database, outcome, &[&bob], Some(&alice), at);
+                assert!(verifier.accepts(&database, &bob, at), "{at}");
+                assert_eq!(verifier.accepts(&database, &alice, at), !took_hold, "{at}");
+                goes_on(&database, at);
+            },
+        );
+        tally.assert_is_complete(total);
+        alice = before.key_from(&refresh);
+    }
+}
+
 /// What may well go wrong at each call, from the first that is the program's own: before it, it is
 /// the loader and Rust's runtime that give up. SQLite never lets the kernel wait for a lock, so
 /// nothing interrupts an `fcntl`.
