@@ -5,77 +5,15 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::aftermath::{Tally, accepted, goes_on, hash_of, printed};
+use common::disk::{Disk, Mount, run};
 use common::strace::{Call, Fault, at_each_call, kill_at_each_call};
 use common::verifier::Verifier;
 use common::{APIKEY, Host};
-use tempfile::TempDir;
 
 const SYNCS: [&str; 5] = ["fsync", "fdatasync", "sync", "syncfs", "sync_file_range"];
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-}
-
-/// A file system that is mounted for as long as this lives.
-struct Mount {
-    folder: TempDir,
-}
-
-impl Mount {
-    fn new(kind: &str, options: &str, source: &Path) -> Self {
-        let folder = TempDir::new().unwrap();
-        run(Command::new("mount").args(["-t", kind, "-o", options]).args([source, folder.path()]));
-        Mount { folder }
-    }
-
-    /// A file system in memory of so many bytes.
-    fn tmpfs(size: u32) -> Self {
-        Mount::new("tmpfs", &format!("size={size},mode=755"), Path::new("tmpfs"))
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // A process that another test is just starting may still have a file of it open.
-        run(Command::new("umount").arg("--lazy").arg(self.path()));
-    }
-}
-
-/// A disk whose power can be cut: an ext4 file system in a file. The kernel writes to that file what
-/// was synced, and in the first 300 seconds nothing else.
-struct Disk {
-    mount: Mount,
-    image: PathBuf,
-    _folder: TempDir,
-}
-
-impl Disk {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let image = folder.path().join("image");
-        File::create(&image).unwrap().set_len(8 << 20).unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0"]).arg(&image));
-        Disk { mount: Mount::new("ext4", "loop,commit=300", &image), image, _folder: folder }
-    }
-
-    /// What the disk holds if the power goes now.
-    fn after_power_cut(&self) -> Disk {
-        let folder = TempDir::new().unwrap();
-        let image = folder.path().join("image");
-        run(Command::new("cp").arg("--sparse=always").args([&self.image, &image]));
-        Disk { mount: Mount::new("ext4", "loop,commit=300", &image), image, _folder: folder }
-    }
-}
 
 /// What the kernel is made to write to the disk by a command that exits with 0.
 fn syncs(host: &Host, args: &[&str], input: &str) -> usize {

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
 
 pub mod aftermath;
+pub mod disk;
 pub mod strace;
 pub mod verifier;
 
