@@ -40,9 +40,9 @@ use crate::key::KeyHash;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
-/// Pages in the log after which a commit moves them to the database. Each page left costs every
-/// process that opens the database a checksum of it; each move costs two fsyncs more.
-const CHECKPOINT_PAGES: u32 = 64;
+/// Pages in the log from which on a write moves them to the database first. Each page left costs
+/// every process that opens the database a checksum of it; each move costs two fsyncs more.
+const CHECKPOINT_PAGES: i64 = 64;
 
 /// To what `last_used_at` is precise.
 const USE_PRECISION: Duration = Duration::from_secs(60);
@@ -113,7 +113,7 @@ impl Store {
         configure(&connection, timeout).map_err(failed)?;
         let read_only = connection.is_readonly(c"main").map_err(failed)?;
         let store = Store { connection, timeout, read_only, is_wal: header.is_wal, location };
-        if header.has_partial_page && !store.log_has_pages()? {
+        if header.has_partial_page && store.log_is_moved()? {
             let message = format!("{} is damaged: its last page is cut off", store.location.path().display());
             return Err(Error::new(Code::DbError, message).hint("restore it from a backup"));
         }
@@ -151,7 +151,7 @@ impl Store {
                 .map_err(|error| self.failed(&error))?;
             self.is_wal = true;
         }
-        let transaction = self.begin(TransactionBehavior::Immediate)?;
+        let transaction = self.begin_write()?;
         let (value, outcome) = work(&Transaction { connection: &transaction, location: &self.location })?;
         let Err(error) = transaction.commit() else { return Ok(value) };
         let error = self.failed(&error);
@@ -235,12 +235,28 @@ impl Store {
         let failed = |error| failure(&error, &self.location);
         self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         self.connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
-        let written = self.begin(TransactionBehavior::Immediate).and_then(|transaction| {
+        let written = self.begin_write().and_then(|transaction| {
             Transaction { connection: &transaction, location: &self.location }.record_use(key, now)?;
             transaction.commit().map_err(failed)
         });
         configure(&self.connection, self.timeout).map_err(failed)?;
         written.map(|()| true)
+    }
+
+    /// Begins a transaction that may write. A log that has grown long is started anew by it.
+    ///
+    /// A log starts anew with the first write after all of it was moved to the database. How much
+    /// was moved is known only as long as a process has the database open, so the one that moves
+    /// the pages must be the one that writes next. SQLite moves them after a commit; with one short
+    /// process after another, each would move all of them again and the log would never end.
+    fn begin_write(&self) -> Result<rusqlite::Transaction<'_>> {
+        let (in_log, _) = self.checkpoint("NOOP")?;
+        if in_log >= CHECKPOINT_PAGES {
+            // What is not ours gets no page moved either.
+            drop(self.begin(TransactionBehavior::Immediate)?);
+            self.checkpoint("PASSIVE")?;
+        }
+        self.begin(TransactionBehavior::Immediate)
     }
 
     fn begin(&self, behavior: TransactionBehavior) -> Result<rusqlite::Transaction<'_>> {
@@ -288,12 +304,16 @@ impl Store {
         }
     }
 
-    /// Whether the log has pages that are not in the database yet.
-    fn log_has_pages(&self) -> Result<bool> {
+    /// Whether the log has no pages that are not in the database yet.
+    fn log_is_moved(&self) -> Result<bool> {
+        self.checkpoint("NOOP").map(|(in_log, moved)| in_log <= moved)
+    }
+
+    /// Moves pages from the log to the database, or with `NOOP` none. Returns how many pages the log
+    /// has, and how many of them are in the database. <https://sqlite.org/pragma.html#pragma_wal_checkpoint>
+    fn checkpoint(&self, mode: &str) -> Result<(i64, i64)> {
         self.connection
-            .query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-                Ok(row.get::<_, i64>(1)? > row.get::<_, i64>(2)?)
-            })
+            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
             .map_err(|error| self.failed(&error))
     }
 
@@ -315,5 +335,6 @@ fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()>
     connection.pragma_update(None, "cell_size_check", true)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)
+    // `Store::begin_write` does it.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
