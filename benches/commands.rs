@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use common::{
-    Table, apikey, apikey_under, asked_for, folder, is_there, median, ms, peak_memory, ratio, time, with,
+    Table, apikey, apikey_under, asked_for, folder, is_there, median, ms, peak_memory, ratio, time, wants,
+    with,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -19,11 +20,11 @@ const ROUNDS: u32 = 150;
 const COMMANDS: [&str; 6] = ["create", "show", "verify", "verify again", "refresh", "revoke"];
 
 fn main() -> Result<()> {
-    if asked_for()? {
-        beside_the_shell()?;
-        what_it_takes()?;
+    if !asked_for()? {
+        return Ok(());
     }
-    Ok(())
+    let parts: [(&str, fn() -> Result<()>); 2] = [("shell", beside_the_shell), ("resources", what_it_takes)];
+    parts.into_iter().filter(|(name, _)| wants(name)).try_for_each(|(_, run)| run())
 }
 
 /// A database, and who writes it.

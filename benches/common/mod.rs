@@ -36,6 +36,12 @@ pub fn asked_for() -> Result<bool> {
     Ok(asked)
 }
 
+/// Whether the part `name` of a benchmark is to run: `cargo bench --bench size -- list`.
+pub fn wants(name: &str) -> bool {
+    let mut names = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
+    names.peek().is_none() || names.any(|arg| arg == name)
+}
+
 const PEAK_MEMORY: &str = "--peak-memory-of";
 
 /// How to start this very program so that it says how many KiB of memory another took at the most:
