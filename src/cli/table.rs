@@ -12,29 +12,32 @@ use crate::timestamp::Timestamp;
 
 /// All that is known of a key, a line each.
 pub fn one(key: &Record) -> String {
-    let mut table = new();
-    let mut line = |what: &str, value: &str| {
-        table.add_row([what, &*printable(value)]);
-    };
     let time = |time: Option<Timestamp>| time.map_or("never".into(), |time| time.to_string());
-    line("user", &key.user);
-    line("prefix", &key.prefix);
-    line("name", key.name.as_deref().unwrap_or("-"));
-    line("status", key.status.as_str());
-    line("id", &key.id);
-    line("created", &key.created_at.to_string());
-    line("last used", &time(key.last_used_at));
-    line("expires", &time(key.expires_at));
-    line("revoked", &time(key.revoked_at));
-    line("key file", key.key_file.as_ref().map_or("-", KeyFile::path));
-    lines(table)
+    let lines = [
+        ("user", &*key.user),
+        ("prefix", &key.prefix),
+        ("name", key.name.as_deref().unwrap_or("-")),
+        ("status", key.status.as_str()),
+        ("id", &key.id),
+        ("created", &key.created_at.to_string()),
+        ("last used", &time(key.last_used_at)),
+        ("expires", &time(key.expires_at)),
+        ("revoked", &time(key.revoked_at)),
+        ("key file", key.key_file.as_ref().map_or("-", KeyFile::path)),
+    ];
+    lines.map(|(what, value)| format!("{what:<9}  {}\n", printable(value))).concat()
 }
 
 /// Many keys, a row each. Dates only, so that it fits a terminal; `one` has the rest.
 pub fn many(keys: &[Record]) -> String {
     let date =
         |time: Option<Timestamp>| time.map_or("never".into(), |time| time.to_string()[..10].to_owned());
-    let mut table = new();
+    // No lines, two blanks between columns, and no wider than the terminal.
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(Term::stdout().size().1);
+    }
     table.set_header(["USER", "PREFIX", "NAME", "STATUS", "CREATED", "EXPIRES", "LAST USED"]);
     table.add_rows(keys.iter().map(|key| {
         [
@@ -47,20 +50,6 @@ pub fn many(keys: &[Record]) -> String {
             date(key.last_used_at),
         ]
     }));
-    lines(table)
-}
-
-/// A table with no lines, two blanks between columns, and no wider than the terminal.
-fn new() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(Term::stdout().size().1);
-    }
-    table
-}
-
-fn lines(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
