@@ -1,6 +1,7 @@
 //! The arguments that commands share, and how they become checked values.
 
 use std::fs::DirBuilder;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -54,12 +55,12 @@ pub struct Global {
 
 impl Global {
     /// Opens the database.
-    pub fn open(&self) -> Result<Store> {
-        Store::open(&self.database()?.path, self.timeout)
+    pub fn open(&self) -> Result<Open> {
+        Store::open(&self.database()?.path, self.timeout).map(Open::new)
     }
 
     /// Opens the database, or makes it. Makes the default folder too, but no other.
-    pub fn open_or_create(&self) -> Result<Store> {
+    pub fn open_or_create(&self) -> Result<Open> {
         let database = self.database()?;
         if let Some(folder) = &database.default_folder {
             DirBuilder::new()
@@ -68,7 +69,7 @@ impl Global {
                 .create(folder)
                 .map_err(|error| Error::io(&error, "make the folder", folder, Code::DbUnavailable))?;
         }
-        Store::open_or_create(&database.path, self.timeout)
+        Store::open_or_create(&database.path, self.timeout).map(Open::new)
     }
 
     fn database(&self) -> Result<Database> {
@@ -100,6 +101,10 @@ impl Database {
         Ok(Database { path: folder.join("keys.db"), default_folder: Some(folder) })
     }
 }
+
+/// A database that is open until the process ends. Closing it would write nothing, and give back
+/// piece by piece what the kernel takes back at once.
+pub type Open = ManuallyDrop<Store>;
 
 /// Whose key the command is about.
 #[derive(Debug, Args)]

@@ -13,6 +13,7 @@ mod table;
 mod usage;
 
 use std::ffi::OsString;
+use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
@@ -57,7 +58,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = usage::refuse_key(&args) {
         return output.failure(&error);
     }
-    let found = Cli::command().try_get_matches_from(&args);
+    // Not worth taking apart when the process is about to end.
+    let mut command = ManuallyDrop::new(Cli::command());
+    let found = command.try_get_matches_from_mut(&args);
     let cli = match found.and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
         Err(error) => return usage::report(&error, &output),

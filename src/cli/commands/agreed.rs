@@ -1,8 +1,8 @@
 //! The question that commands which end a key ask first.
 
+use crate::cli::args::Open;
 use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
-use crate::store::Store;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -15,8 +15,8 @@ pub fn agreed_to_end(
     user: &User,
     yes: bool,
     verb: &str,
-    open: impl FnOnce() -> Result<Store>,
-) -> Result<(Store, Option<String>)> {
+    open: impl FnOnce() -> Result<Open>,
+) -> Result<(Open, Option<String>)> {
     if yes {
         return Ok((open()?, None));
     }
