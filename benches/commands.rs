@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use common::{
-    Table, apikey, apikey_under, asked_for, folder, is_there, median, ms, peak_memory, ratio, time, wants,
-    with,
+    Table, apikey, apikey_under, asked_for, folder, is_there, median, ms, peak_memory, ratio, run, time, with,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -23,8 +22,7 @@ fn main() -> Result<()> {
     if !asked_for()? {
         return Ok(());
     }
-    let parts: [(&str, fn() -> Result<()>); 2] = [("shell", beside_the_shell), ("resources", what_it_takes)];
-    parts.into_iter().filter(|(name, _)| wants(name)).try_for_each(|(_, run)| run())
+    run(&[("shell", beside_the_shell), ("resources", what_it_takes)])
 }
 
 /// A database, and who writes it.

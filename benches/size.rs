@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use apikey::{Store, Timestamp, Verdict};
 use common::{
     Table, active, apikey, apikey_under, asked_for, database_with, folder, key, median, ms, peak_memory,
-    ratio, time, user, wants, with,
+    ratio, run, time, user, with,
 };
 
 const FEW: u32 = 1_000;
@@ -22,9 +22,7 @@ fn main() -> Result<()> {
     if !asked_for()? {
         return Ok(());
     }
-    let parts: [(&str, fn() -> Result<()>); 3] =
-        [("processes", processes), ("library", library), ("list", list)];
-    parts.into_iter().filter(|(name, _)| wants(name)).try_for_each(|(_, run)| run())
+    run(&[("processes", processes), ("library", library), ("list", list)])
 }
 
 /// Each command as a whole process, on few keys and on many, in turn.

@@ -36,10 +36,14 @@ pub fn asked_for() -> Result<bool> {
     Ok(asked)
 }
 
-/// Whether the part `name` of a benchmark is to run: `cargo bench --bench size -- list`.
-pub fn wants(name: &str) -> bool {
-    let mut names = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).peekable();
-    names.peek().is_none() || names.any(|arg| arg == name)
+/// A part of a benchmark and its name.
+pub type Part = (&'static str, fn() -> Result<()>);
+
+/// Runs the parts that are named on the command line, or all: `cargo bench --bench size -- list`.
+pub fn run(parts: &[Part]) -> Result<()> {
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let wanted = |name: &str| named.is_empty() || named.iter().any(|other| other == name);
+    parts.iter().filter(|(name, _)| wanted(name)).try_for_each(|(_, run)| run())
 }
 
 const PEAK_MEMORY: &str = "--peak-memory-of";
