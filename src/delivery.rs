@@ -34,16 +34,7 @@ use crate::writer::Writer;
 impl Writer<'_> {
     /// Where the user's current key was delivered to.
     pub fn remembered(&self, user: &User) -> Result<Option<KeyFile>> {
-        let now = (self.clock)();
-        let current = self.store.read(|transaction| transaction.current(user, None, now))?;
-        Ok(current.and_then(|current| current.key_file))
-    }
-
-    /// The user's key that is still on its way, after what could be finished has been.
-    pub fn pending_of(&self, user: &User) -> Result<Option<Record>> {
-        let now = (self.clock)();
-        let pending = self.store.read(|transaction| transaction.pending(now))?;
-        Ok(pending.into_iter().find(|key| key.user == user.as_str()))
+        Ok(self.store.show(user, (self.clock)())?.and_then(|current| current.key_file))
     }
 
     /// Issues a key into `key_file`. `reload` is a command for `/bin/sh -c`, run when the key is in
@@ -58,6 +49,7 @@ impl Writer<'_> {
         key_file: &KeyFile,
         reload: Option<&str>,
     ) -> Result<Issued> {
+        self.check_nothing_is_pending(&order.user)?;
         let previous_owner = self.remembered(&order.user)?.and_then(|key_file| key_file.owner);
         let key = self.new_key()?;
         let target = Target::open(key_file, key.prefix(), previous_owner).map_err(none_issued)?;

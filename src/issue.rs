@@ -95,6 +95,7 @@ impl Writer<'_> {
         mut print: impl FnMut(&Key, &Issued) -> Result<()>,
     ) -> Result<Issued> {
         let clock = self.clock;
+        self.check_nothing_is_pending(&order.user)?;
         let key = self.new_key()?;
         self.store.write(&self.lock, |transaction| {
             let now = clock();
@@ -109,6 +110,11 @@ impl Writer<'_> {
             print(&key, &issued)?;
             Ok((issued, outcome))
         })
+    }
+
+    /// The user's last delivery has to come to its end before the next key is issued.
+    pub(crate) fn check_nothing_is_pending(&self, user: &User) -> Result<()> {
+        self.pending_of(user).map_or(Ok(()), |pending| Err(unfinished(pending)))
     }
 
     /// A key whose prefix no other has: drawn again where one has, once in a hundred million times
@@ -134,10 +140,6 @@ pub(crate) fn current(
     order: &Order,
     now: Timestamp,
 ) -> Result<Option<Record>> {
-    let pending = transaction.pending(now)?;
-    if let Some(pending) = pending.iter().find(|key| key.user == order.user.as_str()) {
-        return Err(unfinished(pending));
-    }
     let current = transaction.current(&order.user, order.agreed(), now)?;
     match (&order.replace, &current) {
         (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
@@ -206,8 +208,7 @@ fn key_exists(active: &Record) -> Error {
         .hint(format!("`apikey refresh {0}` replaces it, `apikey revoke {0}` ends it", active.user))
 }
 
-/// The user's last delivery has to come to its end before the next key is issued.
-pub(crate) fn unfinished(pending: &Record) -> Error {
+fn unfinished(pending: &Record) -> Error {
     let path = pending.key_file.as_ref().map_or("its file", |key_file| key_file.path());
     let (prefix, user) = (&pending.prefix, &pending.user);
     let message = format!("{prefix} of {user} is still on its way to {path}, and accepted already");

@@ -33,20 +33,15 @@ pub enum End {
     Stuck(String),
 }
 
-/// Sees to what earlier runs left. `tell` hears of each delivery.
-pub fn recover(writer: &mut Writer<'_>, mut tell: impl FnMut(&Recovered)) -> Result<()> {
-    let now = (writer.clock)();
-    let pending = writer.store.read(|transaction| transaction.pending(now))?;
+/// Sees to what earlier runs left.
+pub fn recover(writer: &mut Writer<'_>) -> Result<Vec<Recovered>> {
+    let pending = writer.store.pending((writer.clock)())?;
     remove_noted_stage(writer, &pending);
-    for key in pending {
-        let end = match go_on_with(writer, &key) {
-            Ok(Ok(end)) => end,
-            Ok(Err(obstacle)) => End::Stuck(obstacle.reason),
-            Err(error) => return Err(error),
-        };
-        tell(&Recovered { key, end });
-    }
-    Ok(())
+    let recover = |key: Record| {
+        let end = go_on_with(writer, &key)?.unwrap_or_else(|obstacle| End::Stuck(obstacle.reason));
+        Ok(Recovered { key, end })
+    };
+    pending.into_iter().map(recover).collect()
 }
 
 /// Goes on with a delivery from wherever it is. The outer error is the database's.

@@ -3,15 +3,17 @@
 use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::recovery::{Recovered, recover};
-use crate::store::{Store, WriteLock};
+use crate::recovery::{End, Recovered, recover};
+use crate::store::{Record, Store, WriteLock};
 use crate::timestamp::Timestamp;
+use crate::user::User;
 
 /// The one process that changes keys, until it is dropped.
 pub struct Writer<'store> {
     pub(crate) store: &'store mut Store,
     pub(crate) lock: WriteLock,
     pub(crate) clock: fn() -> Timestamp,
+    unfinished: Vec<Record>,
 }
 
 impl<'store> Writer<'store> {
@@ -20,12 +22,22 @@ impl<'store> Writer<'store> {
     pub fn begin(
         store: &'store mut Store,
         clock: fn() -> Timestamp,
-        tell: impl FnMut(&Recovered),
+        mut tell: impl FnMut(&Recovered),
     ) -> Result<Self> {
         let lock = store.lock()?;
-        let mut writer = Writer { store, lock, clock };
-        recover(&mut writer, tell)?;
+        let mut writer = Writer { store, lock, clock, unfinished: Vec::new() };
+        for recovered in recover(&mut writer)? {
+            tell(&recovered);
+            if matches!(recovered.end, End::AwaitsReload | End::Stuck(_)) {
+                writer.unfinished.push(recovered.key);
+            }
+        }
         Ok(writer)
+    }
+
+    /// The user's key that is still on its way, after what could be finished has been.
+    pub fn pending_of(&self, user: &User) -> Option<&Record> {
+        self.unfinished.iter().find(|key| key.user == user.as_str())
     }
 
     /// The files of the database: no place for a key.

@@ -234,8 +234,9 @@ fn a_reload_needs_a_key_file() {
 fn the_reload_command_runs_while_both_keys_are_accepted_and_never_sees_the_key() {
     let host = host_with_key_file();
     let old = content(&host, "web.key");
+    host.write("old.key", old.as_bytes());
     let look = format!(
-        "env > env; cat web.key > seen; printf %s {old} | {APIKEY} verify -q --db keys.db && \
+        "env > env; cat web.key > seen; {APIKEY} verify -q --db keys.db --key-file old.key && \
          {APIKEY} verify --db keys.db --key-file web.key && echo said"
     );
     let outcome = host.apikey(&["refresh", "web", "--yes", "--reload", &look, "--json"]).run();
@@ -306,7 +307,8 @@ fn with_grace_the_old_key_retires_when_the_new_one_is_in_its_file() {
 fn revoke_first_ends_the_old_key_before_the_reload() {
     let host = host_with_key_file();
     let old = content(&host, "web.key");
-    let look = format!("printf %s {old} | {APIKEY} verify --json --db keys.db > verdict; true");
+    host.write("old.key", old.as_bytes());
+    let look = format!("{APIKEY} verify --json --db keys.db --key-file old.key > verdict; true");
     let outcome =
         host.apikey(&["refresh", "web", "--yes", "--revoke-first", "--reload", &look, "--json"]).run();
     assert_eq!(outcome.status, 0, "{outcome:?}");

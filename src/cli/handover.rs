@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::output::Output;
 use crate::error::{Code, Error, Result};
-use crate::issue::{Issued, Order, Replace, unfinished};
+use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
 use crate::key_file::KeyFile;
 use crate::recovery::End;
@@ -35,24 +35,15 @@ pub fn issue(
     output: &Output,
     to_json: ToJson,
 ) -> Result<Issued> {
-    let is_refresh = matches!(order.replace, Replace::Current { .. });
-    let key_file = match handover.key_file {
-        None if is_refresh => writer.remembered(&order.user)?,
-        named => named,
+    let key_file = match (handover.key_file, &order.replace) {
+        (None, Replace::Current { .. }) => writer.remembered(&order.user)?,
+        (named, _) => named,
     };
     let reload = handover.reload.as_deref();
-    let pending = writer.pending_of(&order.user)?;
     match key_file {
         Some(key_file) => {
-            let issued = match pending {
-                Some(pending)
-                    if is_refresh
-                        && pending.reload_pending
-                        && pending.key_file.as_ref() == Some(&key_file) =>
-                {
-                    writer.finish_delivery(&pending, order.agreed(), reload)?
-                }
-                Some(pending) => return Err(unfinished(&pending)),
+            let issued = match waiting_for_reload(writer, order, &key_file) {
+                Some(waiting) => writer.finish_delivery(&waiting, order.agreed(), reload)?,
                 None => writer.issue_to_file(order, &key_file, reload)?,
             };
             if output.is_json() {
@@ -72,6 +63,16 @@ pub fn issue(
                 .hint("--reload goes with --key-file, or with a key that went to one before"))
         }
         None => print(writer, order, output, to_json),
+    }
+}
+
+/// The key that an earlier refresh delivered to this file, and whose reader was not told: a refresh
+/// goes on with that one.
+fn waiting_for_reload(writer: &Writer<'_>, order: &Order, key_file: &KeyFile) -> Option<Record> {
+    let waits = |key: &&Record| key.reload_pending && key.key_file.as_ref() == Some(key_file);
+    match order.replace {
+        Replace::Current { .. } => writer.pending_of(&order.user).filter(waits).cloned(),
+        Replace::Nothing => None,
     }
 }
 

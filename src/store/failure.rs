@@ -2,6 +2,7 @@
 
 use rusqlite::ErrorCode::{
     CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, NotADatabase, PermissionDenied, ReadOnly,
+    Unknown,
 };
 
 use super::Location;
@@ -17,6 +18,11 @@ pub fn failure(error: &rusqlite::Error, location: &Location) -> Error {
             .unwrap_or_else(|| Error::new(Code::DbUnavailable, format!("cannot open {database}: {error}"))),
         Some(ReadOnly | PermissionDenied) => {
             Error::new(Code::Forbidden, format!("{database} may not be written: {error}"))
+        }
+        // A statement that does not fit the schema: the statements are ours, so the schema is not.
+        Some(Unknown) => {
+            Error::new(Code::DbUnavailable, format!("{database} is not an apikey database: {error}"))
+                .hint("name another with --db")
         }
         Some(NotADatabase) => {
             Error::new(Code::DbUnavailable, format!("{database} is not an apikey database"))

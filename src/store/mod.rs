@@ -212,6 +212,15 @@ impl Store {
         Ok(found.filter(|record| hash.matches(&record.key_hash)))
     }
 
+    /// Every key that is on its way into a key file.
+    pub(crate) fn pending(&self, now: Timestamp) -> Result<Vec<Record>> {
+        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE status = 'pending'");
+        self.connection
+            .prepare(sql)
+            .and_then(|mut find| find.query_map([], |row| Record::read(row, now))?.collect())
+            .map_err(|error| self.failed(&error))
+    }
+
     /// Whether a key with this prefix was ever issued.
     pub(crate) fn has_prefix(&self, prefix: &str) -> Result<bool> {
         self.connection

@@ -118,15 +118,6 @@ impl Transaction<'_> {
         })
     }
 
-    /// Every key that is on its way into a key file.
-    pub(crate) fn pending(&self, now: Timestamp) -> Result<Vec<Record>> {
-        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE status = 'pending'");
-        self.run(|connection| {
-            let mut statement = connection.prepare(sql)?;
-            statement.query_map([], |row| Record::read(row, now))?.collect()
-        })
-    }
-
     /// Makes a pending key the user's active one. The place must be free.
     pub(crate) fn activate(&self, pending: &Record) -> Result<()> {
         let sql =
