@@ -32,8 +32,11 @@ use crate::user::User;
 use crate::writer::Writer;
 
 impl Writer<'_> {
-    /// Where the user's current key was delivered to.
+    /// Where the user's last key was delivered to, or is on its way to.
     pub fn remembered(&self, user: &User) -> Result<Option<KeyFile>> {
+        if let Some(pending) = self.pending_of(user) {
+            return Ok(pending.key_file.clone());
+        }
         Ok(self.store.show(user, (self.clock)())?.and_then(|current| current.key_file))
     }
 

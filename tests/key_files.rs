@@ -285,6 +285,17 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
 }
 
 #[test]
+fn a_refresh_goes_on_with_a_first_delivery_without_being_told_where_to() {
+    let (host, old) = Host::with_key_of("web");
+    let refresh = ["refresh", "web", "-yq", "--key-file", "web.key", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    let new = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
+    assert_eq!(content(&host, "web.key"), new);
+}
+
+#[test]
 fn revoke_ends_a_key_that_waits_for_its_reload_too() {
     let host = host_with_key_file();
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
