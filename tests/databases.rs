@@ -481,10 +481,10 @@ fn a_database_that_may_only_be_read_is_read_and_not_written() {
 #[test]
 fn a_database_that_may_not_be_read_is_forbidden() {
     for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
-        let (host, _) = Host::with_key_of("alice");
+        let (host, key) = Host::with_key_of("alice");
         host.chmod(name, 0);
         for args in COMMANDS {
-            host.apikey_unprivileged(args).input("x").fails(
+            host.apikey_unprivileged(args).input(&*key).fails(
                 7,
                 format!(
                     "apikey: <folder>/{name} may not be read\n\

@@ -37,6 +37,12 @@ pub struct Identity {
     inode: u64,
 }
 
+impl Identity {
+    fn of(found: &Metadata) -> Self {
+        Identity { device: found.dev(), inode: found.ino() }
+    }
+}
+
 impl Location {
     /// Where `path` is. Its folder must be there; the database itself need not.
     pub fn new(path: &Path) -> Result<Self> {
@@ -96,7 +102,12 @@ impl Location {
             }
         }
         self.check_no_journal()?;
-        Ok(database.map(|found| Identity { device: found.dev(), inode: found.ino() }))
+        Ok(database.map(|found| Identity::of(&found)))
+    }
+
+    /// Which file the database is now; `None` where there is none.
+    pub fn identity(&self) -> Result<Option<Identity>> {
+        Ok(metadata(&self.path)?.map(|found| Identity::of(&found)))
     }
 
     /// Checks that no log of another database lies where a new one would go: SQLite would play it

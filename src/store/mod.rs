@@ -16,6 +16,7 @@ mod header;
 mod location;
 mod lock;
 mod make;
+mod open;
 mod record;
 mod schema;
 mod transaction;
@@ -23,14 +24,13 @@ mod transaction;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, FileControl, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use self::failure::failure;
-use self::header::Header;
 pub use self::location::Location;
 pub use self::lock::WriteLock;
 use self::make::make;
+use self::open::{Checkpoint, checkpoint, open};
 use self::record::columns;
 pub use self::record::{Record, Status};
 pub use self::transaction::Transaction;
@@ -88,36 +88,14 @@ impl Store {
     }
 
     fn open_at(location: Location, timeout: Duration) -> Result<Self> {
-        let Some(identity) = location.check()? else {
-            let message = format!("there is no database at {}", location.path().display());
-            return Err(
-                Error::new(Code::DbUnavailable, message).hint("`apikey create` makes it, --db names another")
-            );
-        };
-        let failed = |error| failure(&error, &location);
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_NOFOLLOW
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX
-            | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let connection = Connection::open_with_flags(location.path(), flags).map_err(failed)?;
-        let mut moved = 0;
-        connection.file_control(Some(c"main"), FileControl::HasMoved(&mut moved)).map_err(failed)?;
-        if moved != 0 || location.check()? != Some(identity) {
-            let message = format!("{} was replaced while it was being opened", location.path().display());
-            return Err(Error::new(Code::DbUnavailable, message).hint("try again"));
-        }
-        let header = Header::read(&connection)
-            .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
-        let application_id = if header.is_sqlite { header.application_id } else { 0 };
-        schema::check_version(location.path(), application_id, header.user_version)?;
-        configure(&connection, timeout).map_err(failed)?;
-        let read_only = connection.is_readonly(c"main").map_err(failed)?;
-        let store = Store { connection, timeout, read_only, is_wal: header.is_wal, location };
-        if header.has_partial_page && store.log_is_moved()? {
-            let message = format!("{} is damaged: its last page is cut off", store.location.path().display());
-            return Err(Error::new(Code::DbError, message).hint("restore it from a backup"));
-        }
-        Ok(store)
+        let opened = open(&location, timeout)?;
+        Ok(Store {
+            connection: opened.connection,
+            read_only: opened.read_only,
+            is_wal: opened.is_wal,
+            location,
+            timeout,
+        })
     }
 
     /// Where the database is.
@@ -248,7 +226,8 @@ impl Store {
             Transaction { connection: &transaction, location: &self.location }.record_use(key, now)?;
             transaction.commit().map_err(failed)
         });
-        configure(&self.connection, self.timeout).map_err(failed)?;
+        self.connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+        self.connection.busy_timeout(self.timeout).map_err(failed)?;
         written.map(|()| true)
     }
 
@@ -259,11 +238,11 @@ impl Store {
     /// the pages must be the one that writes next. SQLite moves them after a commit; with one short
     /// process after another, each would move all of them again and the log would never end.
     fn begin_write(&self) -> Result<rusqlite::Transaction<'_>> {
-        let (in_log, _) = self.checkpoint("NOOP")?;
-        if in_log >= CHECKPOINT_PAGES {
+        let checkpoint = |mode| checkpoint(&self.connection, mode).map_err(|error| self.failed(&error));
+        if checkpoint(Checkpoint::Noop)?.in_log >= CHECKPOINT_PAGES {
             // What is not ours gets no page moved either.
             drop(self.begin(TransactionBehavior::Immediate)?);
-            self.checkpoint("PASSIVE")?;
+            checkpoint(Checkpoint::Passive)?;
         }
         self.begin(TransactionBehavior::Immediate)
     }
@@ -271,8 +250,9 @@ impl Store {
     fn begin(&self, behavior: TransactionBehavior) -> Result<rusqlite::Transaction<'_>> {
         let failed = |error| self.failed(&error);
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behavior).map_err(failed)?;
-        let version = |name| transaction.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
-        schema::check_version(self.location.path(), version("application_id")?, version("user_version")?)?;
+        let version =
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
+        schema::check_version(self.location.path(), schema::APPLICATION_ID, version)?;
         if !schema::is_unchanged(&transaction).map_err(failed)? {
             let message = format!(
                 "{} is not an apikey database: its schema was changed",
@@ -313,19 +293,6 @@ impl Store {
         }
     }
 
-    /// Whether the log has no pages that are not in the database yet.
-    fn log_is_moved(&self) -> Result<bool> {
-        self.checkpoint("NOOP").map(|(in_log, moved)| in_log <= moved)
-    }
-
-    /// Moves pages from the log to the database, or with `NOOP` none. Returns how many pages the log
-    /// has, and how many of them are in the database. <https://sqlite.org/pragma.html#pragma_wal_checkpoint>
-    fn checkpoint(&self, mode: &str) -> Result<(i64, i64)> {
-        self.connection
-            .query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| Ok((row.get(1)?, row.get(2)?)))
-            .map_err(|error| self.failed(&error))
-    }
-
     fn failed(&self, error: &rusqlite::Error) -> Error {
         failure(error, &self.location)
     }
@@ -333,17 +300,4 @@ impl Store {
 
 fn lock(location: &Location, timeout: Duration) -> Result<WriteLock> {
     WriteLock::acquire(&location.side_file("-lock"), timeout)?.ok_or_else(|| failure::locked(location))
-}
-
-fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
-    connection.busy_timeout(timeout)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
-    connection.pragma_update(None, "cell_size_check", true)?;
-    connection.pragma_update(None, "mmap_size", 0)?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    // `Store::begin_write` does it.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)
 }

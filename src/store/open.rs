@@ -1,0 +1,116 @@
+//! Opening a database: what is checked before SQLite reads a page of it, and how it is set up.
+
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, FileControl, OpenFlags};
+
+use super::header::Header;
+use super::{Location, failure, schema};
+use crate::error::{Code, Error, Result};
+
+/// A database that is open and, as far as its first bytes tell, one of ours.
+pub struct Opened {
+    pub connection: Connection,
+    /// The operating system lets the caller read it only.
+    pub read_only: bool,
+    /// It is written through a log. One that was restored from `VACUUM INTO` is not.
+    pub is_wal: bool,
+}
+
+/// Opens the database at `location`; `timeout` is how long SQLite waits for another process.
+pub fn open(location: &Location, timeout: Duration) -> Result<Opened> {
+    let database = location.path().display();
+    let Some(identity) = location.check()? else {
+        return Err(Error::new(Code::DbUnavailable, format!("there is no database at {database}"))
+            .hint("`apikey create` makes it, --db names another"));
+    };
+    let failed = |error| failure(&error, location);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let connection = Connection::open_with_flags(location.path(), flags).map_err(failed)?;
+    let mut moved = 0;
+    connection.file_control(Some(c"main"), FileControl::HasMoved(&mut moved)).map_err(failed)?;
+    if moved != 0 || location.identity()? != Some(identity) {
+        return Err(Error::new(
+            Code::DbUnavailable,
+            format!("{database} was replaced while it was being opened"),
+        )
+        .hint("try again"));
+    }
+    let header = Header::read(&connection)
+        .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
+    let application_id = if header.is_sqlite { header.application_id } else { 0 };
+    schema::check_version(location.path(), application_id, header.user_version)?;
+    configure(&connection, timeout).map_err(failed)?;
+    if header.has_partial_page {
+        let log = checkpoint(&connection, Checkpoint::Noop).map_err(failed)?;
+        // Otherwise the log may have that page, and the next to move it there mends it.
+        if log.in_log <= log.moved {
+            return Err(Error::new(
+                Code::DbError,
+                format!("{database} is damaged: its last page is cut off"),
+            )
+            .hint("restore it from a backup"));
+        }
+    }
+    let read_only = connection.is_readonly(c"main").map_err(failed)?;
+    Ok(Opened { connection, read_only, is_wal: header.is_wal })
+}
+
+/// Sets up a connection as this module's parent says. What is SQLite's default is not set again, but
+/// tested below.
+pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(timeout)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    // `Store::begin_write` does that.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+/// Whether pages are moved from the log to the database.
+#[derive(Clone, Copy)]
+pub enum Checkpoint {
+    /// None are.
+    Noop,
+    /// As many as nobody is reading from the log.
+    Passive,
+}
+
+/// How many pages the log has, and how many of them are in the database.
+pub struct Log {
+    pub in_log: i64,
+    pub moved: i64,
+}
+
+/// Moves pages, or none. <https://sqlite.org/pragma.html#pragma_wal_checkpoint>
+pub fn checkpoint(connection: &Connection, mode: Checkpoint) -> rusqlite::Result<Log> {
+    let sql = match mode {
+        Checkpoint::Noop => "PRAGMA wal_checkpoint(NOOP)",
+        Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+    };
+    connection.query_row(sql, [], |row| Ok(Log { in_log: row.get(1)?, moved: row.get(2)? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_set_is_what_sqlite_does_by_default() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let connection = Connection::open(file.path()).unwrap();
+        configure(&connection, Duration::ZERO).unwrap();
+        let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        assert_eq!(value("synchronous"), Ok(2), "FULL");
+        assert_eq!(value("cell_size_check"), Ok(1));
+        assert_eq!(value("trusted_schema"), Ok(0));
+        assert_eq!(value("wal_autocheckpoint"), Ok(0));
+        assert_eq!(value("mmap_size"), Ok(0));
+    }
+}
