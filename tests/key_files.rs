@@ -315,6 +315,13 @@ fn with_grace_the_old_key_retires_when_the_new_one_is_in_its_file() {
 }
 
 #[test]
+fn a_grace_period_may_be_as_long_as_any_duration() {
+    let host = host_with_key_file();
+    host.apikey(&["refresh", "web", "-yq", "--grace", "1000y"]).gives(0, "", "");
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
 fn revoke_first_ends_the_old_key_before_the_reload() {
     let host = host_with_key_file();
     let old = content(&host, "web.key");

@@ -113,7 +113,7 @@ impl Record {
             last_used_at: time(row, 7)?,
             expires_at: time(row, 8)?,
             revoked_at: time(row, 9)?,
-            grace: Duration::from_millis(row.get::<_, Option<u32>>(10)?.unwrap_or(0).into()),
+            grace: grace(row)?,
             reload_pending: row.get::<_, Option<bool>>(11)?.unwrap_or(false),
             key_file: key_file(row)?,
         };
@@ -136,6 +136,11 @@ impl Record {
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     text.map(|text| Timestamp::parse(text).ok_or_else(|| damaged(column))).transpose()
+}
+
+fn grace(row: &Row<'_>) -> rusqlite::Result<Duration> {
+    let milliseconds = row.get::<_, Option<i64>>(10)?.unwrap_or(0);
+    u64::try_from(milliseconds).map(Duration::from_millis).map_err(|_| damaged(10))
 }
 
 /// The columns from the twelfth on.

@@ -88,22 +88,35 @@ impl Transaction<'_> {
         let sql = concat!(
             "INSERT INTO keys (",
             columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, ?8, NULL, ?9, ?10, ?11, ?12, ?13, ?14, ?15) RETURNING ",
-            columns!()
+            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, ?8, NULL, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
         );
         let delivery = new.delivery.as_ref();
-        let key_file = delivery.map(|delivery| delivery.key_file);
+        let record = Record {
+            key_hash: key.hash().as_str().to_owned(),
+            id: new.id.clone(),
+            user: new.user.as_str().to_owned(),
+            prefix: key.prefix().to_owned(),
+            name: new.name.map(str::to_owned),
+            status: if delivery.is_some() { Status::Pending } else { Status::Active },
+            created_at: new.created_at,
+            last_used_at: None,
+            expires_at: new.expires_at,
+            revoked_at: None,
+            key_file: delivery.map(|delivery| delivery.key_file.clone()),
+            grace: delivery.map(|delivery| delivery.grace).unwrap_or_default(),
+            reload_pending: delivery.is_some_and(|delivery| delivery.reload_pending),
+        };
+        let key_file = record.key_file.as_ref();
         let owner = key_file.and_then(|key_file| key_file.owner);
-        let hash = key.hash();
         let parameters = params![
-            hash.as_str(),
-            new.id,
-            new.user.as_str(),
-            key.prefix(),
-            new.name,
-            if delivery.is_some() { Status::Pending } else { Status::Active }.as_str(),
-            new.created_at.to_string(),
-            new.expires_at.map(|at| at.to_string()),
+            record.key_hash,
+            record.id,
+            record.user,
+            record.prefix,
+            record.name,
+            record.status.as_str(),
+            record.created_at.to_string(),
+            record.expires_at.map(|at| at.to_string()),
             delivery.map(|delivery| delivery.grace.as_millis() as i64),
             delivery.map(|delivery| delivery.reload_pending),
             key_file.map(KeyFile::path),
@@ -112,10 +125,8 @@ impl Transaction<'_> {
             owner.map(|owner| owner.gid),
             key_file.and_then(|key_file| key_file.env.as_ref()).map(EnvName::as_str),
         ];
-        self.run(|connection| {
-            let mut statement = connection.prepare(sql)?;
-            statement.query_row(parameters, |row| Record::read(row, new.created_at))
-        })
+        self.run(|connection| connection.prepare(sql)?.execute(parameters))?;
+        Ok(record)
     }
 
     /// Makes a pending key the user's active one. The place must be free.
