@@ -144,7 +144,7 @@ fn what_was_acknowledged_outlives_a_power_cut_also_where_a_sync_was_interrupted(
 #[ignore = "needs root"]
 fn a_full_disk_loses_no_key_that_was_acknowledged_and_issues_none_that_was_not() {
     // The first sizes have no room for a database, the last ones some for the log to be moved to it.
-    for kilobytes in (4..100).step_by(4).chain((100..500).step_by(50)) {
+    for kilobytes in (4..100).step_by(4).chain((100..300).step_by(50)) {
         let mount = Mount::tmpfs(kilobytes << 10);
         let host = Host::new_in(mount.path());
         let mut acknowledged = Vec::new();
