@@ -18,14 +18,13 @@
 //!
 //! A key that waits for its reload goes on with 4 when that user is refreshed again.
 
-use std::io;
-use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 
 use crate::error::{Code, Error, Result};
 use crate::issue::{Issued, Order, Previous, Replace, current, insert, replace, undeliverable};
 use crate::key::Key;
 use crate::key_file::{KeyFile, Target};
+use crate::recovery::remove_stage;
 use crate::store::{NewDelivery, Outcome, Record, Status};
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -34,10 +33,14 @@ use crate::writer::Writer;
 impl Writer<'_> {
     /// Where the user's last key was delivered to, or is on its way to.
     pub fn remembered(&self, user: &User) -> Result<Option<KeyFile>> {
-        if let Some(pending) = self.pending_of(user) {
-            return Ok(pending.key_file.clone());
+        let now = (self.clock)();
+        if let Some(unfinished) = self.unfinished(user) {
+            return Ok(unfinished.key.key_file.clone());
         }
-        Ok(self.store.show(user, (self.clock)())?.and_then(|current| current.key_file))
+        match self.store.show(user, now)? {
+            Some(current) => Ok(current.key_file),
+            None => self.store.last_key_file(user, now),
+        }
     }
 
     /// Issues a key into `key_file`. `reload` is a command for `/bin/sh -c`, run when the key is in
@@ -52,7 +55,7 @@ impl Writer<'_> {
         key_file: &KeyFile,
         reload: Option<&str>,
     ) -> Result<Issued> {
-        self.check_nothing_is_pending(&order.user)?;
+        let superseded = self.superseded(order)?;
         let previous_owner = self.remembered(&order.user)?.and_then(|key_file| key_file.owner);
         let key = self.new_key()?;
         let target = Target::open(key_file, key.prefix(), previous_owner).map_err(none_issued)?;
@@ -61,28 +64,34 @@ impl Writer<'_> {
         }
         target.check_replaceable().map_err(none_issued)?;
         self.stage(&target, &key)?;
-        let (pending, ended) = self.insert_pending(order, &key, key_file, &target, reload.is_some())?;
-        self.put_in_place(&pending, &target, ended.is_some())?;
-        let issued = self.finish_delivery(&pending, order.agreed().filter(|_| ended.is_none()), reload)?;
+        let delivery = NewDelivery { key_file, grace: order.grace(), reload_pending: reload.is_some() };
+        let (pending, ended) = self.insert_pending(order, &key, delivery, superseded.as_ref(), &target)?;
+        superseded.iter().for_each(remove_stage);
+        self.put_in_place(&pending, &target, ended.is_some() || superseded.is_some())?;
+        let issued = self.tell_and_activate(&pending, reload)?;
         Ok(Issued { previous: ended.or(issued.previous), ..issued })
     }
 
-    /// Runs the reload command, where there is one, and makes a delivered key the active one.
+    /// Goes on with a key that was delivered and whose reader was not told. Fails with
+    /// [`Code::Cancelled`] where the current key is not the one that somebody `agreed` to end.
     pub fn finish_delivery(
         &mut self,
         pending: &Record,
         agreed: Option<&str>,
         reload: Option<&str>,
     ) -> Result<Issued> {
+        let now = (self.clock)();
+        self.store.read(|transaction| transaction.current(&pending.user, agreed, now))?;
+        self.tell_and_activate(pending, reload)
+    }
+
+    /// Runs the reload command, where there is one, and makes a delivered key the active one.
+    pub(crate) fn tell_and_activate(&mut self, pending: &Record, reload: Option<&str>) -> Result<Issued> {
         if let Some(command) = reload {
             run_reload(command, pending)?;
         }
-        self.activate(pending, agreed).map_err(|error| match error.code() {
-            Code::Cancelled => error,
-            _ => delivery_pending(
-                pending,
-                &format!("it is in place, but the old key could not be ended: {error}"),
-            ),
+        self.activate(pending).map_err(|error| {
+            delivery_pending(pending, &format!("it is in place, but the old key could not be ended: {error}"))
         })
     }
 
@@ -101,13 +110,14 @@ impl Writer<'_> {
         &mut self,
         order: &Order,
         key: &Key,
-        key_file: &KeyFile,
+        delivery: NewDelivery<'_>,
+        superseded: Option<&Record>,
         target: &Target<'_>,
-        reload_pending: bool,
     ) -> Result<(Record, Option<Previous>)> {
         let clock = self.clock;
         let inserted = self.store.write(&self.lock, |transaction| {
             let now = clock();
+            superseded.into_iter().try_for_each(|pending| transaction.revoke(pending, now))?;
             let old = current(transaction, order, now)?;
             let ended = match (&old, &order.replace) {
                 (Some(old), Replace::Current { revoke_first: true, .. }) => {
@@ -115,7 +125,6 @@ impl Writer<'_> {
                 }
                 _ => None,
             };
-            let delivery = NewDelivery { key_file, grace: order.grace(), reload_pending };
             let pending = insert(transaction, order, key, old.as_ref(), Some(delivery), now)?;
             let outcome = Outcome { key_hash: pending.key_hash.clone(), status: Status::Pending };
             Ok(((pending, ended), outcome))
@@ -128,7 +137,12 @@ impl Writer<'_> {
     }
 
     fn put_in_place(&mut self, pending: &Record, target: &Target<'_>, old_is_ended: bool) -> Result<()> {
-        if let Err(obstacle) = target.replace() {
+        let replaced = match target.replace() {
+            // What a file system reports is not always what it did.
+            Err(obstacle) if target.holds(&pending.key_hash).is_ok_and(|holds| !holds) => Err(obstacle),
+            _ => Ok(()),
+        };
+        if let Err(obstacle) = replaced {
             // With the old key gone, the new one is all there is: it stays where it is staged.
             if old_is_ended || self.undo_delivery(pending, target).is_err() {
                 let why = format!("it lies in {}: {}", target.stage().display(), obstacle.reason);
@@ -141,14 +155,18 @@ impl Writer<'_> {
     }
 
     /// Revokes a pending key, and only then removes its stage.
-    pub(crate) fn undo_delivery(&mut self, pending: &Record, target: &Target<'_>) -> Result<()> {
+    fn undo_delivery(&mut self, pending: &Record, target: &Target<'_>) -> Result<()> {
+        self.revoke_pending(pending)?;
+        self.unstage(target);
+        Ok(())
+    }
+
+    pub(crate) fn revoke_pending(&mut self, pending: &Record) -> Result<()> {
         let clock = self.clock;
         self.store.write(&self.lock, |transaction| {
             transaction.revoke(pending, clock())?;
             Ok(((), Outcome { key_hash: pending.key_hash.clone(), status: Status::Revoked }))
-        })?;
-        self.unstage(target);
-        Ok(())
+        })
     }
 
     /// What can't be removed now is noted, and nobody accepts the key in it.
@@ -159,14 +177,11 @@ impl Writer<'_> {
     }
 
     /// The second transaction.
-    fn activate(&mut self, pending: &Record, agreed: Option<&str>) -> Result<Issued> {
+    fn activate(&mut self, pending: &Record) -> Result<Issued> {
         let clock = self.clock;
         self.store.write(&self.lock, |transaction| {
             let now = clock();
-            let old = match pending.user.parse() {
-                Ok(user) => transaction.current(&user, agreed, now)?,
-                Err(error) => return Err(error),
-            };
+            let old = transaction.current(&pending.user, None, now)?;
             let previous = match &old {
                 Some(old) => Some(replace(transaction, old, pending.grace, now)?),
                 None => None,
@@ -181,16 +196,16 @@ impl Writer<'_> {
     }
 }
 
-/// What the command prints goes to standard error: standard output is ours, for data.
+/// Standard output is for data, so the command has none. What it has to say of a failure, it says on
+/// standard error.
 fn run_reload(command: &str, pending: &Record) -> Result<()> {
-    let output = io::stderr().as_fd().try_clone_to_owned().map_or_else(|_| Stdio::null(), Stdio::from);
     let status = Command::new("/bin/sh")
         .args(["-c", command])
         .env("APIKEY_USER", &pending.user)
         .env("APIKEY_PREFIX", &pending.prefix)
-        .env("APIKEY_KEY_FILE", path_of(pending))
+        .env("APIKEY_KEY_FILE", pending.path())
         .stdin(Stdio::null())
-        .stdout(output)
+        .stdout(Stdio::null())
         .status();
     let why = match status {
         Ok(status) if status.success() => return Ok(()),
@@ -200,20 +215,14 @@ fn run_reload(command: &str, pending: &Record) -> Result<()> {
     Err(delivery_pending(pending, &format!("it is in place, but {why}")))
 }
 
-fn path_of(pending: &Record) -> &str {
-    pending.key_file.as_ref().map_or("its file", KeyFile::path)
-}
-
 fn none_issued(obstacle: Obstacle) -> Error {
     undeliverable(&obstacle.reason).hint(obstacle.hint)
 }
 
 fn delivery_pending(pending: &Record, why: &str) -> Error {
     let Record { prefix, user, .. } = pending;
-    let message = format!(
-        "{prefix} of {user} is accepted, but its delivery to {} is not done: {why}",
-        path_of(pending)
-    );
+    let message =
+        format!("{prefix} of {user} is accepted, but its delivery to {} is not done: {why}", pending.path());
     Error::new(Code::DeliveryPending, message).hint(format!(
         "run the same command again to go on from there, or end all keys of {user} with `apikey revoke {user}`"
     ))

@@ -27,7 +27,7 @@ pub enum Code {
     Forbidden,
     /// The key could not be handed over; nothing changed.
     Undeliverable,
-    /// The key is issued and staged, but not yet in its file.
+    /// The key is issued and accepted, but not all of its delivery is done.
     DeliveryPending,
     /// The question was answered with no, or Ctrl-C; nothing changed.
     Cancelled,
@@ -119,6 +119,13 @@ impl Error {
         let forbidden = matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem);
         let code = if forbidden { Code::Forbidden } else { code };
         Error::new(code, format!("cannot {doing} {}: {error}", path.display()))
+    }
+
+    /// The same failure, of which this was done before it.
+    #[must_use]
+    pub fn after(mut self, done: &str) -> Self {
+        self.message = format!("{done}, but {}", self.message);
+        self
     }
 
     /// The same failure with a line that says what to do about it.

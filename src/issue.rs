@@ -12,6 +12,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::Key;
 use crate::name::Name;
 use crate::random;
+use crate::recovery::{End, Recovered, remove_stage};
 use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction};
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -56,6 +57,13 @@ impl Order {
         }
     }
 
+    /// Whether it asks for no more than the next key.
+    pub(crate) fn is_plain(&self) -> bool {
+        let plain =
+            matches!(self.replace, Replace::Current { grace: Duration::ZERO, revoke_first: false, .. });
+        plain && self.name.is_none() && self.expires_in.is_none()
+    }
+
     pub(crate) fn grace(&self) -> Duration {
         match self.replace {
             Replace::Current { grace, .. } => grace,
@@ -95,10 +103,11 @@ impl Writer<'_> {
         mut print: impl FnMut(&Key, &Issued) -> Result<()>,
     ) -> Result<Issued> {
         let clock = self.clock;
-        self.check_nothing_is_pending(&order.user)?;
+        let superseded = self.superseded(order)?;
         let key = self.new_key()?;
-        self.store.write(&self.lock, |transaction| {
+        let issued = self.store.write(&self.lock, |transaction| {
             let now = clock();
+            superseded.iter().try_for_each(|pending| transaction.revoke(pending, now))?;
             let current = current(transaction, order, now)?;
             let previous = match &current {
                 Some(current) => Some(replace(transaction, current, order.grace(), now)?),
@@ -109,12 +118,21 @@ impl Writer<'_> {
             let issued = Issued { record, previous };
             print(&key, &issued)?;
             Ok((issued, outcome))
-        })
+        })?;
+        superseded.iter().for_each(remove_stage);
+        Ok(issued)
     }
 
-    /// The user's last delivery has to come to its end before the next key is issued.
-    pub(crate) fn check_nothing_is_pending(&self, user: &User) -> Result<()> {
-        self.pending_of(user).map_or(Ok(()), |pending| Err(unfinished(pending)))
+    /// The key that is still on its way, where the order ends it with the current one. Any other
+    /// order has to wait for it.
+    pub(crate) fn superseded(&self, order: &Order) -> Result<Option<Record>> {
+        match (self.unfinished(&order.user), &order.replace) {
+            (None, _) => Ok(None),
+            (Some(unfinished), Replace::Current { revoke_first: true, .. }) => {
+                Ok(Some(unfinished.key.clone()))
+            }
+            (Some(unfinished), _) => Err(not_at_its_end(unfinished)),
+        }
     }
 
     /// A key whose prefix no other has: drawn again where one has, once in a hundred million times
@@ -140,7 +158,7 @@ pub(crate) fn current(
     order: &Order,
     now: Timestamp,
 ) -> Result<Option<Record>> {
-    let current = transaction.current(&order.user, order.agreed(), now)?;
+    let current = transaction.current(order.user.as_str(), order.agreed(), now)?;
     match (&order.replace, &current) {
         (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
         _ => Ok(current),
@@ -208,10 +226,19 @@ fn key_exists(active: &Record) -> Error {
         .hint(format!("`apikey refresh {0}` replaces it, `apikey revoke {0}` ends it", active.user))
 }
 
-fn unfinished(pending: &Record) -> Error {
-    let path = pending.key_file.as_ref().map_or("its file", |key_file| key_file.path());
-    let (prefix, user) = (&pending.prefix, &pending.user);
-    let message = format!("{prefix} of {user} is still on its way to {path}, and accepted already");
-    Error::new(Code::DeliveryPending, message)
-        .hint(format!("see to {path} and run it again, or end all of it with `apikey revoke {user}`"))
+fn not_at_its_end(unfinished: &Recovered) -> Error {
+    let Record { prefix, user, .. } = &unfinished.key;
+    let path = unfinished.key.path();
+    match &unfinished.end {
+        End::Stuck(reason) => Error::new(
+            Code::DeliveryPending,
+            format!("{prefix} of {user} is accepted, and still on its way to {path}: {reason}"),
+        )
+        .hint(format!("see to that and run it again, or end the keys of {user} with `apikey revoke {user}`")),
+        _ => Error::new(
+            Code::DeliveryPending,
+            format!("{prefix} of {user} is in {path} and accepted, but its reader has not been told"),
+        )
+        .hint(format!("finish that with `apikey refresh {user} --reload COMMAND` and no other option, or end the keys of {user} with `apikey revoke {user}`")),
+    }
 }

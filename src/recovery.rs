@@ -1,11 +1,10 @@
 //! Finishing or undoing the deliveries that earlier runs left, when they were killed or the power
 //! failed. `delivery.rs` has the table of what can be found.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Result;
-use crate::key::Key;
-use crate::key_file::{Target, stage_of};
+use crate::key_file::{Target, is_stage, stage_of};
 use crate::store::Record;
 use crate::trust::Obstacle;
 use crate::writer::Writer;
@@ -24,7 +23,7 @@ pub struct Recovered {
 pub enum End {
     /// The key is in its file, and is the user's active one.
     Finished,
-    /// The key was nowhere to be found, and is revoked.
+    /// The key was nowhere to be found or has expired, and is revoked.
     Undone,
     /// The key is in its file, and its reader has not been told: only a refresh of that user can
     /// tell whether it has.
@@ -46,32 +45,46 @@ pub fn recover(writer: &mut Writer<'_>) -> Result<Vec<Recovered>> {
 
 /// Goes on with a delivery from wherever it is. The outer error is the database's.
 fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Result<End, Obstacle>> {
-    let Some(key_file) = &key.key_file else {
-        return Ok(Err(Obstacle {
-            reason: "the database does not say where to".into(),
-            hint: String::new(),
-        }));
-    };
-    let previous_owner = writer.remembered(&key.user.parse()?)?.and_then(|key_file| key_file.owner);
-    let place = || {
-        let target = Target::open(key_file, &key.prefix, previous_owner)?;
-        if target.holds(&key.key_hash)? {
-            target.sync()?;
-            return Ok((target, true));
-        }
-        if !target.is_staged(&key.key_hash)? {
-            return Ok((target, false));
-        }
-        target.check_replaceable()?;
-        target.replace()?;
-        target.sync()?;
-        Ok((target, true))
-    };
-    match place() {
+    // In the place of a key that is accepted it would be refused. The old one stays the current one.
+    let is_delivered = if key.status.is_accepted() { deliver(writer, key)? } else { Ok(false) };
+    match is_delivered {
         Err(obstacle) => Ok(Err(obstacle)),
-        Ok((target, false)) => writer.undo_delivery(key, &target).map(|()| Ok(End::Undone)),
-        Ok((_, true)) if key.reload_pending => Ok(Ok(End::AwaitsReload)),
-        Ok((_, true)) => writer.finish_delivery(key, None, None).map(|_| Ok(End::Finished)),
+        Ok(false) => {
+            writer.revoke_pending(key)?;
+            remove_stage(key);
+            Ok(Ok(End::Undone))
+        }
+        Ok(true) if key.reload_pending => Ok(Ok(End::AwaitsReload)),
+        Ok(true) => writer.tell_and_activate(key, None).map(|_| Ok(End::Finished)),
+    }
+}
+
+/// Puts a key in the place of its file, where it is not there yet. `false` where it is not to be
+/// found, or not whole.
+fn deliver(writer: &Writer<'_>, key: &Record) -> Result<std::result::Result<bool, Obstacle>> {
+    let Some(key_file) = &key.key_file else { return Ok(Ok(false)) };
+    let now = (writer.clock)();
+    let current = writer.store.read(|transaction| transaction.current(&key.user, None, now))?;
+    let previous_owner = current.and_then(|current| current.key_file).and_then(|key_file| key_file.owner);
+    let deliver = || {
+        let target = Target::open(key_file, &key.prefix, previous_owner)?;
+        if !target.holds(&key.key_hash)? {
+            if !target.is_staged(&key.key_hash)? {
+                return target.check_is_there().map(|()| false);
+            }
+            target.check_replaceable()?;
+            target.replace()?;
+        }
+        target.sync().map(|()| true)
+    };
+    Ok(deliver())
+}
+
+/// Removes the stage of a key that is not to be delivered any more, where there is one. Nobody
+/// accepts the key in it, so that it is not worth failing for.
+pub fn remove_stage(key: &Record) {
+    if let Some(key_file) = &key.key_file {
+        let _ = std::fs::remove_file(stage_of(&key_file.path, &key.prefix));
     }
 }
 
@@ -88,11 +101,4 @@ fn remove_noted_stage(writer: &Writer<'_>, pending: &[Record]) {
         }
         let _ = writer.lock.clear_note();
     }
-}
-
-/// Whether `path` has the form of a stage: nothing else is removed, whatever the note says.
-fn is_stage(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let prefix = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).map(|(_, prefix)| prefix);
-    path.is_absolute() && prefix.is_some_and(Key::is_prefix)
 }

@@ -1,7 +1,9 @@
 //! Revoking all that a user has.
 
 use crate::error::{Code, Error, Result};
-use crate::store::{Outcome, Record, Status};
+use crate::recovery::remove_stage;
+use crate::store::{Outcome, Record, Status, Store};
+use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::writer::Writer;
 
@@ -9,23 +11,42 @@ impl Writer<'_> {
     /// Revokes the active, the pending and each retiring key of `user`, at once and for good, and
     /// returns them as they were before, the current one first.
     ///
-    /// `agreed` is the prefix of the current key where somebody was asked about it: if another has
-    /// taken its place since, nothing is revoked. Fails with [`Code::NoKey`] where there is nothing
-    /// to revoke.
-    pub fn revoke(&mut self, user: &User, agreed: Option<&str>) -> Result<Vec<Record>> {
+    /// `agreed` are the prefixes of those that somebody was asked about: if there is another by
+    /// now, nothing is revoked. Fails with [`Code::NoKey`] where there is nothing to revoke.
+    pub fn revoke(&mut self, user: &User, agreed: Option<&[String]>) -> Result<Vec<Record>> {
         let clock = self.clock;
-        self.store.write(&self.lock, |transaction| {
+        let revoked = self.store.write(&self.lock, |transaction| {
             let now = clock();
-            transaction.current(user, agreed, now)?;
             let held = transaction.held(user, now)?;
             // Those whose time is over too: by the clock alone they are not revoked for good.
             held.iter().try_for_each(|key| transaction.revoke(key, now))?;
-            let revoked: Vec<Record> = held.into_iter().filter(|key| key.status != Status::Revoked).collect();
+            let revoked = still_to_revoke(held);
             let first = revoked.first().ok_or_else(|| no_key(user))?;
             let outcome = Outcome { key_hash: first.key_hash.clone(), status: Status::Revoked };
-            Ok((revoked, outcome))
-        })
+            match revoked.iter().find(|key| agreed.is_some_and(|agreed| !agreed.contains(&key.prefix))) {
+                Some(other) => Err(not_agreed(&other.prefix, user)),
+                None => Ok((revoked, outcome)),
+            }
+        })?;
+        revoked.iter().filter(|key| key.status == Status::Pending).for_each(remove_stage);
+        Ok(revoked)
     }
+}
+
+impl Store {
+    /// What [`Writer::revoke`] would revoke.
+    pub fn revocable(&self, user: &User, now: Timestamp) -> Result<Vec<Record>> {
+        self.read(|transaction| transaction.held(user, now)).map(still_to_revoke)
+    }
+}
+
+fn still_to_revoke(held: Vec<Record>) -> Vec<Record> {
+    held.into_iter().filter(|key| key.status != Status::Revoked).collect()
+}
+
+fn not_agreed(prefix: &str, user: &User) -> Error {
+    Error::new(Code::Cancelled, format!("{prefix} of {user} is new: it was issued while you were asked"))
+        .hint("nothing was revoked; run it again to be asked about all of them")
 }
 
 /// The user has no key that the command could be about.

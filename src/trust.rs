@@ -1,14 +1,15 @@
 //! Who can change what a path names.
 //!
 //! A path is safe to open where every folder on it belongs to someone trusted and nobody else may
-//! write it. A sticky folder such as `/tmp` will do further up: there, others can add names but not
-//! take one away. The last folder is held to more, since in it the names themselves are made.
+//! write it, but for the group that is the caller's own. A sticky folder such as `/tmp` will do
+//! further up: there, others can add names but not take one away. The last folder is held to more,
+//! since in it the names themselves are made.
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use nix::unistd::geteuid;
+use nix::unistd::{getegid, geteuid};
 
 pub const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -51,20 +52,24 @@ impl Trusted {
         }
         Err(Obstacle {
             reason: format!("{} belongs to uid {uid}, who could swap it", path.display()),
-            hint: "run apikey as that user, or use a path whose folders belong to root".into(),
+            hint: "run apikey as that user, or give it and the folders above it to root".into(),
         })
     }
 
     /// Checks every folder above `folder`, an absolute path with no link in it.
     pub fn check_above(self, folder: &Path) -> Result<(), Obstacle> {
-        for above in folder.ancestors().skip(1) {
-            let found = look_at(above)?;
-            self.check_owner(above, &found)?;
-            if found.mode() & STICKY == 0 {
-                check_others_may_not_write(above, &found)?;
-            }
+        folder.ancestors().skip(1).try_for_each(|above| self.check_way(above, &look_at(above)?))
+    }
+
+    /// Checks one folder that a path leads through.
+    pub fn check_way(self, above: &Path, found: &Metadata) -> Result<(), Obstacle> {
+        self.check_owner(above, found)?;
+        if found.mode() & STICKY != 0 {
+            return Ok(());
         }
-        Ok(())
+        check_others_may_not_write(above, found)?;
+        let own_group = [0, getegid().as_raw()].contains(&found.gid()) || self.group == Some(found.gid());
+        if own_group { Ok(()) } else { check_group_may_not_write(above, found) }
     }
 }
 
@@ -82,7 +87,7 @@ pub fn check_group_may_not_write(path: &Path, found: &Metadata) -> Result<(), Ob
 pub fn look_at(path: &Path) -> Result<Metadata, Obstacle> {
     fs::symlink_metadata(path).map_err(|error| Obstacle {
         reason: format!("cannot look at {}: {error}", path.display()),
-        hint: "see to its permissions".into(),
+        hint: "give yourself permission to search the folders above it".into(),
     })
 }
 

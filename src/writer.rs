@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::recovery::{End, Recovered, recover};
-use crate::store::{Record, Store, WriteLock};
+use crate::store::{Store, WriteLock};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -13,7 +13,7 @@ pub struct Writer<'store> {
     pub(crate) store: &'store mut Store,
     pub(crate) lock: WriteLock,
     pub(crate) clock: fn() -> Timestamp,
-    unfinished: Vec<Record>,
+    unfinished: Vec<Recovered>,
 }
 
 impl<'store> Writer<'store> {
@@ -29,19 +29,19 @@ impl<'store> Writer<'store> {
         for recovered in recover(&mut writer)? {
             tell(&recovered);
             if matches!(recovered.end, End::AwaitsReload | End::Stuck(_)) {
-                writer.unfinished.push(recovered.key);
+                writer.unfinished.push(recovered);
             }
         }
         Ok(writer)
     }
 
-    /// The user's key that is still on its way, after what could be finished has been.
-    pub fn pending_of(&self, user: &User) -> Option<&Record> {
-        self.unfinished.iter().find(|key| key.user == user.as_str())
+    /// The user's delivery that is not at its end, after what could be finished has been.
+    pub fn unfinished(&self, user: &User) -> Option<&Recovered> {
+        self.unfinished.iter().find(|recovered| recovered.key.user == user.as_str())
     }
 
     /// The files of the database: no place for a key.
-    pub fn database_files(&self) -> [PathBuf; 4] {
+    pub fn database_files(&self) -> [PathBuf; 5] {
         self.store.location().files()
     }
 }

@@ -625,7 +625,7 @@ fn hostile_text_in_the_database_does_not_reach_the_terminal() {
         let refused = host.apikey(args).input(&*key).run();
         assert!(refused.status == 5 && refused.is_printable(), "{refused:?}");
     }
-    host.execute("UPDATE keys SET status = 'pending', revoked_at = NULL WHERE status = 'revoked'");
+    host.execute("UPDATE keys SET status = 'pending', key_file = '/none/key', key_file_mode = 384, revoked_at = NULL WHERE status = 'revoked'");
     for args in [&["verify"][..], &["verify", "--json"]] {
         let accepted = host.apikey(args).input(&*key).run();
         assert!(accepted.status == 0 && accepted.is_printable(), "{accepted:?}");

@@ -127,19 +127,27 @@ fn a_failure_is_one_object_on_standard_error() {
     fails(
         &["create", "alice", "--json"],
         3,
-        r#"{"code":"KEY_EXISTS","message":"alice has an active key already: <prefix>"}"#,
+        r#"{"code":"KEY_EXISTS","message":"alice has an active key already: <prefix>; `apikey refresh alice` replaces it, `apikey revoke alice` ends it"}"#,
     );
-    fails(&["show", "bob", "--json"], 4, r#"{"code":"NO_KEY","message":"bob has no active key"}"#);
-    fails(&["revoke", "bob", "-y", "--json"], 4, r#"{"code":"NO_KEY","message":"bob has no active key"}"#);
+    fails(
+        &["show", "bob", "--json"],
+        4,
+        r#"{"code":"NO_KEY","message":"bob has no active key; `apikey create bob` issues one"}"#,
+    );
+    fails(
+        &["revoke", "bob", "-y", "--json"],
+        4,
+        r#"{"code":"NO_KEY","message":"bob has no active key; `apikey create bob` issues one"}"#,
+    );
     fails(
         &["show", "--json", "--db", "none.db"],
         6,
-        r#"{"code":"DB_UNAVAILABLE","message":"there is no database at <folder>/none.db"}"#,
+        r#"{"code":"DB_UNAVAILABLE","message":"there is no database at <folder>/none.db; `apikey create` makes it, --db names another"}"#,
     );
     fails(
         &["refresh", "alice", "--json"],
         2,
-        r#"{"code":"USAGE","message":"nobody is there to say whether the key of alice may end"}"#,
+        r#"{"code":"USAGE","message":"there is no terminal to ask whether to replace the key of alice; confirm with --yes"}"#,
     );
     host.key_from(&["refresh", "alice", "--yes"]);
     let verdict = host.apikey(&["verify", "--json"]).input(key).run();
@@ -174,6 +182,8 @@ fn quiet_changes_nothing() {
     let (host, _) = Host::with_key_of("alice");
     let loud = host.apikey(&["show", "alice", "--json"]).run();
     host.apikey(&["show", "alice", "--json", "--quiet"]).gives(0, generalized(&loud.stdout), "");
-    host.apikey(&["show", "bob", "--json", "--quiet"])
-        .fails(4, "{\"code\":\"NO_KEY\",\"message\":\"bob has no active key\"}\n");
+    host.apikey(&["show", "bob", "--json", "--quiet"]).fails(
+        4,
+        "{\"code\":\"NO_KEY\",\"message\":\"bob has no active key; `apikey create bob` issues one\"}\n",
+    );
 }

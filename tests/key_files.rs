@@ -237,12 +237,12 @@ fn the_reload_command_runs_while_both_keys_are_accepted_and_never_sees_the_key()
     host.write("old.key", old.as_bytes());
     let look = format!(
         "env > env; cat web.key > seen; {APIKEY} verify -q --db keys.db --key-file old.key && \
-         {APIKEY} verify --db keys.db --key-file web.key && echo said"
+         {APIKEY} verify --db keys.db --key-file web.key >&2"
     );
     let outcome = host.apikey(&["refresh", "web", "--yes", "--reload", &look, "--json"]).run();
     assert_eq!(outcome.status, 0, "{outcome:?}");
     assert_eq!(outcome.json()["key"], serde_json::Value::Null);
-    assert!(outcome.stderr.ends_with("said\n"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("is accepted: the pending key of web\n"), "{outcome:?}");
     let new = content(&host, "web.key");
     assert_eq!(content(&host, "seen"), new);
     let env = content(&host, "env");
@@ -274,7 +274,7 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is in <folder>/web.key and waits for a reload: see `apikey refresh web`.\n\
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&old), "active");
@@ -341,7 +341,7 @@ fn a_delivery_whose_stage_is_gone_is_undone_and_said() {
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "Revoked <prefix> of web: its delivery to <folder>/web.key was interrupted too early.\n\
+        "Revoked <prefix> of web: its delivery to <folder>/web.key was interrupted, and cannot be finished.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "revoked");
@@ -390,8 +390,9 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
     host.apikey(&["refresh", "web", "--yes"]).fails(
         9,
         format!(
-            "{stuck}apikey: <prefix> of web is still on its way to <folder>/web.key, and accepted already\n\
-             see to <folder>/web.key and run it again, or end all of it with `apikey revoke web`\n"
+            "{stuck}apikey: <prefix> of web is accepted, and still on its way to <folder>/web.key: \
+             <folder>/web.key is a folder, not a key file\n\
+             see to that and run it again, or end the keys of web with `apikey revoke web`\n"
         ),
     );
     assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("pending", 3));

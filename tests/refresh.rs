@@ -63,13 +63,13 @@ fn previous(refreshed: &Value) -> Value {
 fn nobody_there_to_ask_is_a_usage_error_and_changes_nothing() {
     let (host, old) = Host::with_key_of("alice");
     let before = host.contents();
-    let message = "nobody is there to say whether the key of alice may end";
-    host.apikey(&["refresh", "alice"]).fails(2, format!("apikey: {message}\nsay so with --yes\n"));
+    let message = "there is no terminal to ask whether to replace the key of alice";
+    host.apikey(&["refresh", "alice"]).fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
     host.apikey(&["refresh", "alice", "--json", "--quiet"])
-        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}\"}}\n"));
+        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}; confirm with --yes\"}}\n"));
     host.apikey(&["refresh", "alice"])
         .input("y\ny\n")
-        .fails(2, format!("apikey: {message}\nsay so with --yes\n"));
+        .fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
     assert!(host.contents() == before);
     assert_eq!(host.status_of(&old), "active");
 

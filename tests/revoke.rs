@@ -22,10 +22,10 @@ fn quiet_says_nothing() {
 fn nobody_there_to_ask_is_a_usage_error_and_changes_nothing() {
     let (host, key) = Host::with_key_of("alice");
     let before = host.contents();
-    let message = "nobody is there to say whether the key of alice may end";
-    host.apikey(&["revoke", "alice"]).fails(2, format!("apikey: {message}\nsay so with --yes\n"));
+    let message = "there is no terminal to ask whether to revoke the key of alice";
+    host.apikey(&["revoke", "alice"]).fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
     host.apikey(&["revoke", "alice", "--json"])
-        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}\"}}\n"));
+        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}; confirm with --yes\"}}\n"));
     assert!(host.contents() == before);
     assert_eq!(host.status_of(&key), "active");
 }
@@ -37,7 +37,7 @@ fn the_active_the_pending_and_every_retiring_key_of_the_user_end_at_once() {
     let third = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
     // A delivery that was interrupted: the key that alice's file is about to hold.
     let pending = host.key_from(&["create", "elsewhere"]);
-    host.execute("UPDATE keys SET user = 'alice', status = 'pending' WHERE user = 'elsewhere'");
+    host.execute("UPDATE keys SET user = 'alice', status = 'pending', key_file = '/none/key', key_file_mode = 384 WHERE user = 'elsewhere'");
     let bob = host.key_from(&["create", "bob"]);
     assert_eq!(host.accepted(), 5);
 

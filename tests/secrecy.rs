@@ -82,7 +82,9 @@ impl Waiting {
 
     fn dumps_no_core(&self) -> bool {
         let limits = fs::read_to_string(self.file("limits")).unwrap_or_default();
-        Regex::new(r"Max core file size +0 +0 ").unwrap().is_match(&limits)
+        let command = fs::read_to_string(self.file("cmdline")).unwrap_or_default();
+        let is_apikey = command.split('\0').next().is_some_and(|program| program.ends_with("apikey"));
+        is_apikey && Regex::new(r"Max core file size +0 ").unwrap().is_match(&limits)
     }
 }
 

@@ -170,7 +170,10 @@ fn an_answer_about_a_key_that_was_replaced_meanwhile_counts_for_nothing() {
         let new = host.key_from(&["refresh", "alice", "--yes", "--timeout", "1s"]);
         terminal.types("y");
         let (shown, status) = terminal.ends();
-        let message = format!("apikey: {} is no longer the key of alice; nothing changed\r\n", &old[..15]);
+        let message = match verb {
+            "Replace " => format!("apikey: {} is no longer the key of alice", &old[..15]),
+            _ => format!("apikey: {} of alice is new: it was issued while you were asked", &new[..15]),
+        };
         assert!(status == 10 && shown.contains(&message), "{shown}");
         assert_eq!((host.status_of(&new), host.accepted()), ("active".into(), 1));
     }

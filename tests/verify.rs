@@ -94,7 +94,7 @@ fn keys_that_are_retiring_or_pending_are_accepted() {
     let (host, old) = Host::with_key_of("alice");
     let new = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
     host.apikey(&["verify"]).input(old).gives(0, "<prefix> is accepted: the retiring key of alice\n", "");
-    host.execute("UPDATE keys SET status = 'pending' WHERE status = 'active'");
+    host.execute("UPDATE keys SET status = 'pending', key_file = '/none/key', key_file_mode = 384 WHERE status = 'active'");
     host.apikey(&["verify"]).input(new).gives(0, "<prefix> is accepted: the pending key of alice\n", "");
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Code, Error, Result};
 use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
 use crate::key_file::KeyFile;
-use crate::recovery::End;
+use crate::recovery::{End, Recovered};
 use crate::store::{Record, Store};
 use crate::timestamp::Timestamp;
 use crate::writer::Writer;
@@ -42,20 +42,19 @@ pub fn issue(
     let reload = handover.reload.as_deref();
     match key_file {
         Some(key_file) => {
-            let issued = match waiting_for_reload(writer, order, &key_file) {
-                Some(waiting) => writer.finish_delivery(&waiting, order.agreed(), reload)?,
-                None => writer.issue_to_file(order, &key_file, reload)?,
+            let (issued, done) = match waiting_for_reload(writer, order, &key_file) {
+                Some(waiting) => {
+                    (writer.finish_delivery(&waiting, order.agreed(), reload)?, "Finished the delivery of")
+                }
+                None => (writer.issue_to_file(order, &key_file, reload)?, "Issued"),
             };
+            let Record { prefix, user, .. } = &issued.record;
             if output.is_json() {
-                output.data(|out| Ok(to_json(out, &issued, None)?))?;
+                output
+                    .data(|out| Ok(to_json(out, &issued, None)?))
+                    .map_err(|error| error.after("the key is delivered"))?;
             }
-            let record = &issued.record;
-            output.note(&format!(
-                "Issued {} to {}. The key is in {}.",
-                record.prefix,
-                record.user,
-                key_file.path()
-            ));
+            output.note(&format!("{done} {prefix} to {user}. The key is in {}.", key_file.path()));
             Ok(issued)
         }
         None if reload.is_some() => {
@@ -67,13 +66,12 @@ pub fn issue(
 }
 
 /// The key that an earlier refresh delivered to this file, and whose reader was not told: a refresh
-/// goes on with that one.
+/// that asks for nothing else goes on with that one.
 fn waiting_for_reload(writer: &Writer<'_>, order: &Order, key_file: &KeyFile) -> Option<Record> {
-    let waits = |key: &&Record| key.reload_pending && key.key_file.as_ref() == Some(key_file);
-    match order.replace {
-        Replace::Current { .. } => writer.pending_of(&order.user).filter(waits).cloned(),
-        Replace::Nothing => None,
-    }
+    let unfinished = writer.unfinished(&order.user).filter(|_| order.is_plain())?;
+    let waits =
+        matches!(unfinished.end, End::AwaitsReload) && unfinished.key.key_file.as_ref() == Some(key_file);
+    waits.then(|| unfinished.key.clone())
 }
 
 /// Issues a key and prints it: in one write, from one buffer, which is wiped.
@@ -100,24 +98,38 @@ fn print(writer: &mut Writer<'_>, order: &Order, output: &Output, to_json: ToJso
 
 /// Begins to write, and tells what was found unfinished.
 pub fn begin<'store>(store: &'store mut Store, output: &Output) -> Result<Writer<'store>> {
+    Writer::begin(store, Timestamp::now, |recovered| output.note(&told(recovered)))
+}
+
+/// Sees to what earlier runs left, and tells what has come to its end.
+pub fn recover(store: &mut Store, output: &Output) -> Result<()> {
     Writer::begin(store, Timestamp::now, |recovered| {
-        let Record { prefix, user, .. } = &recovered.key;
-        let path = recovered.key.key_file.as_ref().map_or("no file", KeyFile::path);
-        output.note(&match &recovered.end {
-            End::Finished => {
-                format!("Finished the delivery of {prefix} of {user} to {path}, which was interrupted.")
-            }
-            End::Undone => {
-                format!("Revoked {prefix} of {user}: its delivery to {path} was interrupted too early.")
-            }
-            End::AwaitsReload => {
-                format!(
-                    "{prefix} of {user} is in {path} and waits for a reload: see `apikey refresh {user}`."
-                )
-            }
-            End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}."),
-        });
-    })
+        if matches!(recovered.end, End::Finished | End::Undone) {
+            output.note(&told(recovered));
+        }
+    })?;
+    Ok(())
+}
+
+fn told(recovered: &Recovered) -> String {
+    let Record { prefix, user, .. } = &recovered.key;
+    let path = recovered.key.path();
+    match &recovered.end {
+        End::Finished => {
+            format!("Finished the delivery of {prefix} of {user} to {path}, which was interrupted.")
+        }
+        End::Undone => {
+            format!(
+                "Revoked {prefix} of {user}: its delivery to {path} was interrupted, and cannot be finished."
+            )
+        }
+        End::AwaitsReload => {
+            format!(
+                "{prefix} of {user} is in {path}, and its reader was not told: see `apikey refresh {user}`."
+            )
+        }
+        End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}."),
+    }
 }
 
 /// How long the JSON can be: a byte of text makes at the most the six of `\u001b`.

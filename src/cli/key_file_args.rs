@@ -22,7 +22,8 @@ pub struct KeyFileArgs {
 
     /// Set its permissions
     ///
-    /// Three or four octal digits: read and write for owner and group, nothing for others.
+    /// Three or four octal digits: read and write for owner and group, nothing for others; the owner
+    /// must be able to read.
     #[arg(long, value_name = "MODE", requires = "key_file", default_value = "0600")]
     key_file_mode: Mode,
 
@@ -74,5 +75,9 @@ fn owner(text: &str) -> std::result::Result<Owner, String> {
         }
         None => account.map_or_else(getgid, |account| account.gid).as_raw(),
     };
+    // chown(2) takes the highest number for 'leave it as it is'.
+    if uid == u32::MAX || gid == u32::MAX {
+        return Err("there is no such user or group".into());
+    }
     Ok(Owner { uid, gid })
 }

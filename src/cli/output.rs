@@ -45,7 +45,8 @@ impl Output {
     pub fn failure(&self, error: &Error) -> ExitCode {
         let code = error.code();
         if self.json {
-            let failure = Failure { code: code.as_str(), message: error.to_string() };
+            let hint = error.what_to_do().map(|hint| format!("; {hint}")).unwrap_or_default();
+            let failure = Failure { code: code.as_str(), message: format!("{error}{hint}") };
             say(&json::to_string(&failure));
         } else {
             let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();

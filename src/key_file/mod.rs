@@ -7,6 +7,7 @@ mod target;
 
 use std::fs::{self, OpenOptions};
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use std::str::FromStr;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-pub(crate) use self::target::{Target, stage_of};
+pub(crate) use self::target::{Target, is_stage, stage_of};
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
 
@@ -57,8 +58,10 @@ impl KeyFile {
     pub fn new(path: &Path) -> Result<Self> {
         let undeliverable = |reason: String| Error::new(Code::Undeliverable, reason);
         let shown = path.display();
+        let names_folder = path.as_os_str().as_bytes().ends_with(b"/");
         let name = path
             .file_name()
+            .filter(|_| !names_folder)
             .ok_or_else(|| undeliverable(format!("{shown} names a folder, not a key file")))?;
         let folder = match path.parent() {
             Some(parent) if parent != Path::new("") => parent,
@@ -177,7 +180,8 @@ fn key_in(bytes: &[u8]) -> Option<Key> {
     }
 }
 
-/// The key in the file at `path`, for who verifies it: `None` where there is something else in it.
+/// The key in the file at `path`, for the command that verifies it: `None` where there is something else in it.
+#[cfg(feature = "cli")]
 pub fn read(path: &Path) -> Result<Option<Key>> {
     let failed = |error: std::io::Error| Error::io(&error, "read the key file", path, Code::Usage);
     // A FIFO must not keep us waiting for somebody who writes.

@@ -7,13 +7,14 @@
 //!   the whole old key or the whole new one.
 //! - Nothing is replaced but a key file, or an empty file: whatever else is there stays.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
@@ -39,11 +40,7 @@ impl<'a> Target<'a> {
         let stage = stage_of(&key_file.path, prefix);
         let owners = [key_file.owner, previous_owner].map(|owner| owner.map(|owner| owner.uid));
         let path = stage.parent().unwrap_or(Path::new("/"));
-        let folder = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
-            .open(path)
-            .map_err(|error| obstacle(format!("cannot open the folder {}: {error}", path.display())))?;
+        let folder = open_folder(path, Trusted::with(owners))?;
         let found = folder
             .metadata()
             .map_err(|error| obstacle(format!("cannot look at the folder {}: {error}", path.display())))?;
@@ -51,7 +48,6 @@ impl<'a> Target<'a> {
         trusted.check_owner(path, &found)?;
         check_others_may_not_write(path, &found)?;
         check_group_may_not_write(path, &found)?;
-        trusted.check_above(path)?;
         Ok(Target { key_file, folder, owners, stage })
     }
 
@@ -139,6 +135,16 @@ impl<'a> Target<'a> {
         self.has(&self.stage, hash)
     }
 
+    /// Checks that there is a file, or else its stage. Where both are missing, that proves nothing:
+    /// perhaps their file system is not mounted.
+    pub fn check_is_there(&self) -> Result<()> {
+        if self.status(&self.key_file.path)?.is_some() || self.status(&self.stage)?.is_some() {
+            return Ok(());
+        }
+        let reason = format!("neither {} nor its stage is there", self.key_file.path());
+        Err(Obstacle { reason, hint: "is its file system mounted?".into() })
+    }
+
     /// Removes the stage, where there is one.
     pub fn remove_stage(&self) -> Result<()> {
         match unlinkat(&self.folder, name(&self.stage), UnlinkatFlags::NoRemoveDir) {
@@ -181,6 +187,31 @@ impl<'a> Target<'a> {
 pub fn stage_of(path: &Path, prefix: &str) -> PathBuf {
     let file_name = name(path).to_string_lossy();
     path.with_file_name(format!(".{file_name}.{prefix}"))
+}
+
+/// Whether `path` has the form of a stage.
+pub fn is_stage(path: &Path) -> bool {
+    let name = name(path).to_string_lossy();
+    let prefix = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).map(|(_, prefix)| prefix);
+    path.is_absolute() && prefix.is_some_and(Key::is_prefix)
+}
+
+/// Opens the folder at `path`, absolute and with no link in it, one name at a time. Each folder is
+/// checked through the handle in which the next one is opened: nobody can swap what was checked.
+fn open_folder(path: &Path, trusted: Trusted) -> Result<File> {
+    let failed = |error: io::Error| obstacle(format!("cannot open the folder {}: {error}", path.display()));
+    let only = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let open = |at: BorrowedFd<'_>, name: &Path, flags| {
+        openat(at, name, flags, Mode::empty()).map(File::from).map_err(|error| failed(error.into()))
+    };
+    let mut folder = open(AT_FDCWD, Path::new("/"), only | OFlag::O_PATH)?;
+    let mut walked = PathBuf::from("/");
+    for name in path.components().skip(1) {
+        trusted.check_way(&walked, &folder.metadata().map_err(failed)?)?;
+        folder = open(folder.as_fd(), name.as_ref(), only | OFlag::O_PATH)?;
+        walked.push(name);
+    }
+    open(folder.as_fd(), Path::new("."), only | OFlag::O_RDONLY)
 }
 
 fn name(path: &Path) -> &std::ffi::OsStr {

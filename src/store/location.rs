@@ -46,7 +46,8 @@ impl Identity {
 impl Location {
     /// Where `path` is. Its folder must be there; the database itself need not.
     pub fn new(path: &Path) -> Result<Self> {
-        let name = path.file_name().ok_or_else(|| {
+        let names_folder = path.as_os_str().as_bytes().ends_with(b"/");
+        let name = path.file_name().filter(|_| !names_folder).ok_or_else(|| {
             Error::new(Code::DbUnavailable, format!("{} names a folder, not a database", path.display()))
         })?;
         let folder = match path.parent() {
@@ -75,9 +76,11 @@ impl Location {
         name.into()
     }
 
-    /// The files that belong to the database: itself, the log, its index, and the lock of writers.
-    pub fn files(&self) -> [PathBuf; 4] {
-        [self.path.clone(), self.side_file("-wal"), self.side_file("-shm"), self.side_file("-lock")]
+    /// The files that belong to the database: itself, the log, its index, the lock of writers, and a
+    /// new database that is being made.
+    pub fn files(&self) -> [PathBuf; 5] {
+        let side_file = |suffix| self.side_file(suffix);
+        [self.path.clone(), side_file("-wal"), side_file("-shm"), side_file("-lock"), side_file("-new")]
     }
 
     /// Whether `path`, absolute and with no link in it, names the database or a file beside it that
@@ -96,9 +99,10 @@ impl Location {
         let group = shared.filter(|found| found.mode() & WRITABLE_BY_GROUP != 0).map(Metadata::gid);
         let trusted = Trusted::with([shared.map(Metadata::uid), None]).and_group(group);
         self.check_folders(trusted).map_err(forbidden)?;
-        for path in self.files() {
-            if let Some(found) = metadata(&path)? {
-                check_file(&path, &found, trusted)?;
+        // The last, a new one, is made over whatever lies there.
+        for path in &self.files()[..4] {
+            if let Some(found) = metadata(path)? {
+                check_file(path, &found, trusted)?;
             }
         }
         self.check_no_journal()?;
@@ -163,7 +167,11 @@ fn check_file(path: &Path, found: &Metadata, trusted: Trusted) -> Result<()> {
             .hint("a database has exactly one name; remove the others"));
     }
     trusted.check_owner(path, found).map_err(forbidden)?;
-    check_others_may_not_write(path, found).map_err(forbidden)
+    check_others_may_not_write(path, found).map_err(forbidden)?;
+    if geteuid().is_root() && found.gid() != 0 {
+        check_group_may_not_write(path, found).map_err(forbidden)?;
+    }
+    Ok(())
 }
 
 fn forbidden(obstacle: Obstacle) -> Error {

@@ -30,13 +30,14 @@ use self::failure::failure;
 pub use self::location::Location;
 pub use self::lock::WriteLock;
 use self::make::make;
-use self::open::{Checkpoint, checkpoint, open};
+use self::open::{Checkpoint, checkpoint, open, set_timeout};
 use self::record::columns;
 pub use self::record::{Record, Status};
 pub use self::transaction::Transaction;
 pub(crate) use self::transaction::{NewDelivery, NewKey};
 use crate::error::{Code, Error, Result};
 use crate::key::KeyHash;
+use crate::key_file::KeyFile;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -148,7 +149,22 @@ impl Store {
     /// The user's current key as it stands at `now`: the active one, or the one that was until it
     /// expired.
     pub fn show(&self, user: &User, now: Timestamp) -> Result<Option<Record>> {
-        self.read(|transaction| transaction.current(user, None, now))
+        self.read(|transaction| transaction.current(user.as_str(), None, now))
+    }
+
+    /// Where the user's newest key was delivered to, whatever became of that key.
+    pub(crate) fn last_key_file(&self, user: &User, now: Timestamp) -> Result<Option<KeyFile>> {
+        let sql = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM keys WHERE user = ?1 ORDER BY created_at DESC, id DESC LIMIT 1"
+        );
+        let newest = self
+            .connection
+            .prepare(sql)
+            .and_then(|mut find| find.query_row([user.as_str()], |row| Record::read(row, now)).optional())
+            .map_err(|error| self.failed(&error))?;
+        Ok(newest.and_then(|newest| newest.key_file))
     }
 
     /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted
@@ -227,7 +243,7 @@ impl Store {
             transaction.commit().map_err(failed)
         });
         self.connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
-        self.connection.busy_timeout(self.timeout).map_err(failed)?;
+        set_timeout(&self.connection, self.timeout).map_err(failed)?;
         written.map(|()| true)
     }
 

@@ -63,7 +63,7 @@ pub fn open(location: &Location, timeout: Duration) -> Result<Opened> {
 /// Sets up a connection as this module's parent says. What is SQLite's default is not set again, but
 /// tested below.
 pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
-    connection.busy_timeout(timeout)?;
+    set_timeout(connection, timeout)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -71,6 +71,11 @@ pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result
     connection.pragma_update(None, "cell_size_check", true)?;
     // `Store::begin_write` does that.
     connection.pragma_update(None, "wal_autocheckpoint", 0)
+}
+
+/// How long SQLite waits for another process: 24 days at the most, in its 32 bits of milliseconds.
+pub fn set_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(timeout.min(Duration::from_millis(i32::MAX as u64)))
 }
 
 /// Whether pages are moved from the log to the database.

@@ -1,12 +1,13 @@
 //! A key as the database holds it: everything but the key.
 
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Row;
 use rusqlite::types::FromSqlError;
 use serde::{Serialize, Serializer};
 
+use crate::key::Key;
 use crate::key_file::{KeyFile, Mode, Owner};
 use crate::timestamp::Timestamp;
 
@@ -99,14 +100,24 @@ macro_rules! columns {
 pub(super) use columns;
 
 impl Record {
+    /// Where its key file is, for a message.
+    pub(crate) fn path(&self) -> &str {
+        self.key_file.as_ref().map_or("no file", KeyFile::path)
+    }
+
     /// The record that a row of `columns!` is at the moment `now`.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
         let stored = row.get_ref(5)?.as_str().ok().and_then(Status::parse).ok_or_else(|| damaged(5))?;
+        let prefix: String = row.get(3)?;
+        // It is a part of a file's name later.
+        if !Key::is_prefix(&prefix) {
+            return Err(damaged(3));
+        }
         let mut record = Record {
             key_hash: row.get(0)?,
             id: row.get(1)?,
             user: row.get(2)?,
-            prefix: row.get(3)?,
+            prefix,
             name: row.get(4)?,
             status: stored,
             created_at: time(row, 6)?.ok_or_else(|| damaged(6))?,
@@ -146,7 +157,8 @@ fn grace(row: &Row<'_>) -> rusqlite::Result<Duration> {
 /// The columns from the twelfth on.
 fn key_file(row: &Row<'_>) -> rusqlite::Result<Option<KeyFile>> {
     let Some(path) = row.get::<_, Option<String>>(12)?.map(PathBuf::from) else { return Ok(None) };
-    if !path.is_absolute() || path.file_name().is_none() {
+    let has_dots = path.components().any(|part| matches!(part, Component::ParentDir | Component::CurDir));
+    if !path.is_absolute() || path.file_name().is_none() || has_dots {
         return Err(damaged(12));
     }
     let owner = match (row.get(14)?, row.get(15)?) {

@@ -39,24 +39,19 @@ pub(crate) struct NewDelivery<'a> {
 impl Transaction<'_> {
     /// The user's current key: the active one, or the one that was until it expired. Fails with
     /// [`Code::Cancelled`] where its prefix is not the one that somebody `agreed` to.
-    pub(crate) fn current(
-        &self,
-        user: &User,
-        agreed: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Option<Record>> {
+    pub(crate) fn current(&self, user: &str, agreed: Option<&str>, now: Timestamp) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
         let current = self.run(|connection| {
             let mut statement = connection.prepare(sql)?;
-            statement.query_row([user.as_str()], |row| Record::read(row, now)).optional()
+            statement.query_row([user], |row| Record::read(row, now)).optional()
         })?;
         match agreed {
             Some(agreed) if current.as_ref().is_none_or(|current| current.prefix != agreed) => {
                 Err(Error::new(
                     Code::Cancelled,
-                    format!("{agreed} is no longer the key of {user}; nothing changed"),
+                    format!("{agreed} is no longer the key of {user}: it changed while you were asked"),
                 )
-                .hint("somebody replaced or revoked it while you were asked"))
+                .hint("nothing was done; run it again to be asked about the key of now"))
             }
             _ => Ok(current),
         }

@@ -1,7 +1,7 @@
 //! The commands: each with its arguments and what it does.
 
-mod agreed;
 mod completions;
+mod confirm;
 mod create;
 mod list;
 mod refresh;

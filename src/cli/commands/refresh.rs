@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
-use super::agreed::agreed_to_end;
+use super::confirm::confirmed;
 use crate::cli::args::{Global, UserArg, duration, some_duration};
 use crate::cli::handover::{self, Handover, IssuedJson};
 use crate::cli::json;
@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
 use crate::name::Name;
+use crate::store::Store;
 use crate::timestamp::Timestamp;
 
 /// Replace a user's key by a new one, and print that, once
@@ -83,7 +84,11 @@ Examples:
 pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let key_file = args.key_file.key_file()?;
-    let (mut store, agreed) = agreed_to_end(&user, args.yes, "Replace", || global.open_or_create())?;
+    let now = Timestamp::now();
+    let current = |store: &Store| Ok(store.show(&user, now)?.into_iter().collect());
+    let (mut store, agreed) =
+        confirmed(&user, args.yes, "Replace", output, || global.open_or_create(), current)?;
+    let agreed = agreed.and_then(|prefixes| prefixes.into_iter().next());
     let order = Order {
         user,
         name: args.name,

@@ -3,11 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::agreed::agreed_to_end;
+use super::confirm::confirmed;
 use crate::cli::args::{Global, UserArg};
 use crate::cli::handover;
 use crate::cli::output::Output;
 use crate::error::Result;
+use crate::timestamp::Timestamp;
 
 /// Stop accepting a user's key, at once and for good
 ///
@@ -38,17 +39,20 @@ Examples:
 
 pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
-    let (mut store, agreed) = agreed_to_end(&user, args.yes, "Revoke", || global.open())?;
+    let now = Timestamp::now();
+    let (mut store, agreed) =
+        confirmed(&user, args.yes, "Revoke", output, || global.open(), |store| store.revocable(&user, now))?;
     let revoked = handover::begin(&mut store, output)?.revoke(&user, agreed.as_deref())?;
     let prefixes: Vec<&str> = revoked.iter().map(|key| key.prefix.as_str()).collect();
     let message = format!("Revoked {} of {user}.", prefixes.join(", "));
     output.note(&message);
     if output.is_json() {
-        output.object(&RevokedJson {
+        let json = RevokedJson {
             message: &message,
             user: user.as_str(),
             revoked_key_prefix: prefixes.first().copied(),
-        })?;
+        };
+        output.object(&json).map_err(|error| error.after("it is revoked"))?;
     }
     Ok(())
 }
