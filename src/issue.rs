@@ -58,7 +58,7 @@ impl Order {
     }
 
     /// Whether it asks for no more than the next key.
-    pub(crate) fn is_plain(&self) -> bool {
+    pub fn is_plain(&self) -> bool {
         let plain =
             matches!(self.replace, Replace::Current { grace: Duration::ZERO, revoke_first: false, .. });
         plain && self.name.is_none() && self.expires_in.is_none()

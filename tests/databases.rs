@@ -597,6 +597,29 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
 }
 
 #[test]
+#[ignore = "needs root: to anybody else it is a group's database"]
+fn root_uses_no_database_that_its_group_may_write() {
+    let (host, _) = Host::with_key_of("alice");
+    std::os::unix::fs::chown(host.folder(), None, Some(1000)).unwrap();
+    host.chmod("", 0o750);
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+        std::os::unix::fs::chown(host.path(name), None, Some(1000)).unwrap();
+        assert_eq!(host.apikey(&["list"]).run().status, 0);
+        host.chmod(name, 0o660);
+        assert_all_fail(&host, 7);
+        host.chmod(name, 0o600);
+    }
+}
+
+#[test]
+fn a_timeout_may_be_as_long_as_any_duration() {
+    let (host, _) = Host::with_key_of("alice");
+    for args in [&["show", "alice"][..], &["refresh", "alice", "-y"], &["list"]] {
+        assert_eq!(host.apikey(&[args, &["--timeout", "1000y"]].concat()).run().status, 0);
+    }
+}
+
+#[test]
 fn hostile_text_in_the_database_does_not_reach_the_terminal() {
     const HOSTILE: &str = "x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
     const ESCAPED: &str = r"x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";

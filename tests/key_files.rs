@@ -60,7 +60,7 @@ fn verify_reads_the_key_from_the_file_in_either_form() {
         .fails(5, "apikey: not accepted: <prefix>, a key of web, is revoked\n");
     host.write("junk", b"junk");
     host.apikey(&["verify", "--key-file", "junk"])
-        .fails(5, "apikey: not accepted: that is not a whole key, to the letter\n");
+        .fails(5, "apikey: not accepted: the input is not a well-formed key\n");
     host.apikey(&["verify", "--key-file", "none"])
         .fails(2, "apikey: cannot read the key file none: No such file or directory (os error 2)\n");
 }
@@ -167,6 +167,13 @@ fn a_folder_that_others_or_the_group_may_write_is_refused() {
     }
     host.chmod("open", 0o755);
     host.apikey(&["create", "web", "--key-file", "open/web.key"]).gives(0, "", issued_into("open/web.key"));
+}
+
+#[test]
+fn a_path_that_names_a_folder_is_refused() {
+    Host::new()
+        .apikey(&["create", "web", "--key-file", "web.key/"])
+        .fails(8, "apikey: web.key/ names a folder, not a key file\n");
 }
 
 #[test]
@@ -422,6 +429,146 @@ fn host_with_pending(at: &str) -> (Host, String) {
 }
 
 #[test]
+fn a_pending_key_that_has_expired_takes_no_good_one_s_place() {
+    for at in ["stage", "place"] {
+        let (host, pending) = host_with_pending(at);
+        host.execute("UPDATE keys SET expires_at = created_at WHERE status = 'pending'");
+        let outcome = host.apikey(&["create", "other"]).run();
+        assert!(outcome.stderr.starts_with("Revoked ak_"), "{at}: {outcome:?}");
+        assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("revoked", 2), "{at}");
+        host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+        assert_eq!(host.status_of(&content(&host, "web.key")), "active");
+    }
+}
+
+#[test]
+fn a_key_that_expires_while_it_waits_for_its_reload_is_not_made_the_active_one() {
+    let host = host_with_key_file();
+    let refresh = ["refresh", "web", "-yq", "--expires-in", "1ms", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    host.apikey(&["refresh", "web", "-yq", "--reload", "true"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn a_file_out_of_sight_is_no_reason_to_revoke_the_key_in_it() {
+    let (host, pending) = host_with_pending("place");
+    fs::rename(host.path("web.key"), host.path("unmounted")).unwrap();
+    host.apikey(&["create", "other"]).gives(
+        0,
+        "<key>\n",
+        "<prefix> of web is still on its way to <folder>/web.key: neither <folder>/web.key nor its stage is there.\n\
+         Issued <prefix> to other. The key is shown only once.\n",
+    );
+    assert_eq!(host.status_of(&pending), "pending");
+    fs::rename(host.path("unmounted"), host.path("web.key")).unwrap();
+    host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
+    assert_eq!(host.status_of(&pending), "active");
+}
+
+#[test]
+fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    let waiting = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "-yq", "--revoke-first"]).gives(0, "", "");
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&waiting).as_str()), ("revoked", "revoked"));
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
+    let host = host_with_key_file();
+    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    for more in [
+        &["--name", "new"][..],
+        &["--expires-in", "1d"],
+        &["--grace", "1h"],
+        &["--key-file", "other.key"],
+        &["--key-file", "web.key", "--key-file-mode", "640"],
+    ] {
+        host.apikey(&[&["refresh", "web", "-yq"], more].concat()).fails(
+            9,
+            "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
+             finish that with `apikey refresh web --reload COMMAND` and no other option, \
+             or end the keys of web with `apikey revoke web`\n",
+        );
+    }
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_user_whose_key_was_revoked_keeps_the_file() {
+    let host = host_with_key_file();
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn what_the_database_says_becomes_no_path_that_it_should_not() {
+    for spoil in [
+        "prefix = 'x/../priv/kkkkk'",
+        "prefix = 'ak_01234567890/'",
+        "key_file = 'relative', key_file_mode = 384",
+        "key_file = '/tmp/../etc/key', key_file_mode = 384",
+        "key_file_mode = 511",
+        "grace_ms = -1",
+    ] {
+        let host = host_with_key_file();
+        host.execute(&format!("UPDATE keys SET {spoil}"));
+        for args in [&["refresh", "web", "-yq"][..], &["show", "web"]] {
+            let outcome = host.apikey(args).run();
+            assert_eq!(outcome.status, 1, "{spoil}: {outcome:?}");
+            assert!(outcome.stderr.contains("is damaged"), "{spoil}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: nobody else can mount"]
+fn a_mounted_file_is_refused_with_the_advice_to_mount_its_folder() {
+    let host = empty_host();
+    let mount = |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success());
+    fs::create_dir(host.path("memory")).unwrap();
+    let memory = host.path("memory");
+    mount(&["-t", "tmpfs", "-o", "mode=755", "tmpfs", memory.to_str().unwrap()]);
+    fs::write(memory.join("source"), b"").unwrap();
+    host.write("source", b"");
+    for source in [host.path("source"), memory.join("source")] {
+        host.write("web.key", b"");
+        mount(&["--bind", source.to_str().unwrap(), host.path("web.key").to_str().unwrap()]);
+        let outcome = host.apikey(&["create", "web", "--key-file", "web.key"]).run();
+        assert!(Command::new("umount").arg("--lazy").arg(host.path("web.key")).status().unwrap().success());
+        assert_eq!(outcome.status, 8, "{outcome:?}");
+        assert!(outcome.stderr.contains("is a mount point"), "{outcome:?}");
+        assert!(outcome.stderr.ends_with("\nmount its folder instead of the file\n"), "{outcome:?}");
+        assert_eq!(host.accepted(), 0);
+    }
+    assert!(Command::new("umount").arg("--lazy").arg(memory).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act for two users"]
+fn root_delivers_into_no_folder_that_somebody_else_can_swap() {
+    let host = empty_host();
+    fs::create_dir_all(host.path("theirs/keys")).unwrap();
+    host.chmod("theirs", 0o755);
+    host.chmod("theirs/keys", 0o755);
+    for (uid, gid, mode) in [(65_534, 0, 0o755), (0, 65_534, 0o775)] {
+        std::os::unix::fs::chown(host.path("theirs"), Some(uid), Some(gid)).unwrap();
+        host.chmod("theirs", mode);
+        let outcome = host.apikey(&["create", "web", "--key-file", "theirs/keys/web.key"]).run();
+        assert_eq!(outcome.status, 8, "{outcome:?}");
+        // The database neither.
+        let outcome = host.apikey(&["create", "web", "--db", "theirs/keys/keys.db"]).run();
+        assert_eq!(outcome.status, 7, "{outcome:?}");
+    }
+    assert!(fs::read_dir(host.path("theirs/keys")).unwrap().next().is_none());
+}
+
+#[test]
 fn a_stage_whose_key_was_never_issued_is_removed_by_the_next_run_that_writes() {
     let host = host_with_key_file();
     let stage = fs::canonicalize(host.folder()).unwrap().join(".web.key.ak_0123456789ab");
@@ -465,7 +612,7 @@ fn refreshes_of_one_user_and_file_at_once_all_end_well() {
 #[test]
 fn the_owner_of_the_file_is_kept_to_those_who_may() {
     let host = empty_host();
-    for owner in ["no-such-user", "", ":", "0:no-such-group", "-1"] {
+    for owner in ["no-such-user", "", ":", "0:no-such-group", "-1", "4294967295", "0:4294967295"] {
         let outcome = host.apikey(&["create", "web", "--key-file", "k", "--key-file-owner", owner]).run();
         assert_eq!(outcome.status, 2, "{owner}: {outcome:?}");
     }

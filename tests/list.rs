@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use common::Host;
 use serde_json::Value;
 
-const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED     EXPIRES     LAST USED\n";
+const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED     ENDS        LAST USED\n";
 
 /// Alice with an expired, a revoked, a retiring and an active key, and Bob with an active one.
 fn host_with_many_keys() -> Host {
@@ -33,7 +33,7 @@ fn accepted_keys_are_listed_by_user_and_the_oldest_first() {
     host_with_many_keys().apikey(&["list"]).gives(
         0,
         HEADER.to_owned()
-            + "alice  <prefix>  laptop  retiring  <date>  never       never\n\
+            + "alice  <prefix>  laptop  retiring  <date>  <date>  never\n\
                alice  <prefix>  laptop  active    <date>  <date>  never\n\
                bob    <prefix>  -       active    <date>  never       never\n",
         "",
@@ -49,7 +49,7 @@ fn with_all_the_expired_and_revoked_are_listed_too() {
             HEADER.to_owned()
                 + "alice  <prefix>  -       expired   <date>  <date>  never\n\
                    alice  <prefix>  laptop  revoked   <date>  <date>  never\n\
-                   alice  <prefix>  laptop  retiring  <date>  never       never\n\
+                   alice  <prefix>  laptop  retiring  <date>  <date>  never\n\
                    alice  <prefix>  laptop  active    <date>  <date>  never\n\
                    bob    <prefix>  -       active    <date>  never       never\n",
             "",

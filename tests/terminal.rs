@@ -179,6 +179,34 @@ fn an_answer_about_a_key_that_was_replaced_meanwhile_counts_for_nothing() {
     }
 }
 
+#[test]
+fn the_question_is_about_a_key_on_its_way_too() {
+    let host = Host::new();
+    let refresh = ["refresh", "web", "-y", "--key-file", "web.key", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    let key = std::fs::read_to_string(host.path("web.key")).unwrap();
+    let mut terminal = Terminal::apikey(&host, "revoke web");
+    terminal.expect(&format!("Revoke {}, the key of web? [y/N]", &key[..15]));
+    terminal.types("n");
+    assert_eq!(terminal.ends().1, 10);
+    assert_eq!(host.status_of(&key), "pending");
+}
+
+#[test]
+fn the_question_is_about_what_is_there_once_an_interrupted_delivery_is_finished() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
+    host.execute("UPDATE keys SET reload_pending = 0 WHERE status = 'pending'");
+    let key = std::fs::read_to_string(host.path("web.key")).unwrap();
+    let mut terminal = Terminal::apikey(&host, "refresh web");
+    terminal.expect("Finished the delivery of");
+    terminal.expect(&format!("Replace {}, the key of web? [y/N]", &key[..15]));
+    terminal.types("y");
+    assert_eq!(terminal.ends().1, 0);
+    assert_eq!((host.status_of(&key).as_str(), host.accepted()), ("revoked", 1));
+}
+
 const PROMPT: &str = "Key (it is not shown): ";
 
 /// What `verify` shows after its prompt where `text` is typed at it, and the exit status.
@@ -198,7 +226,7 @@ fn a_key_that_is_typed_is_not_shown() {
         assert_eq!(verify(&host, &format!("{key}{end}")), accepted, "{end:?}");
     }
     assert_eq!(verify(&host, &format!("{key}x\x7f\r")), accepted, "a character taken back");
-    let malformed = ("\r\napikey: not accepted: that is not a whole key, to the letter\r\n".to_owned(), 5);
+    let malformed = ("\r\napikey: not accepted: the input is not a well-formed key\r\n".to_owned(), 5);
     assert_eq!(verify(&host, &format!("{}\r", &key[..40])), malformed);
     assert_eq!(verify(&host, "\r"), malformed);
     assert_eq!(verify(&host, &format!("{key}{key}\r")), malformed);

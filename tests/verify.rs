@@ -11,7 +11,7 @@ use common::{APIKEY, Host};
 use serde_json::Value;
 
 const ACCEPTED: &str = "<prefix> is accepted: the active key of alice\n";
-const MALFORMED: &str = "apikey: not accepted: that is not a whole key, to the letter\n";
+const MALFORMED: &str = "apikey: not accepted: the input is not a well-formed key\n";
 
 /// Long enough for a slow machine, and shorter than the time that a writer is waited for.
 const AT_ONCE: Duration = Duration::from_secs(5);

@@ -45,9 +45,9 @@ pub struct Global {
     #[arg(display_order = LAST)]
     pub quiet: bool,
 
-    /// Wait this long to write
+    /// Wait this long for another writer
     ///
-    /// As long as another process does. Durations read 90d, 12h, 30m or 1h 30m.
+    /// Durations read 90d, 12h, 30m or 1h 30m.
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     #[arg(display_order = LAST)]
     timeout: Duration,
@@ -157,7 +157,7 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
 /// A duration of a millisecond at the least.
 pub fn some_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
-        none if none < Duration::from_millis(1) => Err("it is no time at all".into()),
+        none if none < Duration::from_millis(1) => Err("it must be at least 1ms".into()),
         some => Ok(some),
     }
 }

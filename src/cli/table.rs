@@ -38,7 +38,7 @@ pub fn many(keys: &[Record]) -> String {
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic).set_width(Term::stdout().size().1);
     }
-    table.set_header(["USER", "PREFIX", "NAME", "STATUS", "CREATED", "EXPIRES", "LAST USED"]);
+    table.set_header(["USER", "PREFIX", "NAME", "STATUS", "CREATED", "ENDS", "LAST USED"]);
     table.add_rows(keys.iter().map(|key| {
         [
             printable(&key.user).into_owned(),
@@ -46,7 +46,7 @@ pub fn many(keys: &[Record]) -> String {
             printable(key.name.as_deref().unwrap_or("-")).into_owned(),
             key.status.as_str().to_owned(),
             date(Some(key.created_at)),
-            date(key.expires_at),
+            date([key.expires_at, key.revoked_at].into_iter().flatten().min()),
             date(key.last_used_at),
         ]
     }));

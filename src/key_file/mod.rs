@@ -84,6 +84,24 @@ impl KeyFile {
         self.path.to_str().unwrap_or_default()
     }
 
+    /// The key in the key file at `path`, of either form; `None` where there is something else in it.
+    pub fn read(path: &Path) -> Result<Option<Key>> {
+        let failed = |error: std::io::Error| Error::io(&error, "read the key file", path, Code::Usage);
+        // A FIFO must not keep us waiting for somebody who writes.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(path)
+            .map_err(failed)?;
+        if !file.metadata().map_err(failed)?.is_file() {
+            return Err(Error::new(Code::Usage, format!("{} is not a regular file", path.display())));
+        }
+        Ok(match Content::read(file).map_err(failed)? {
+            Content::Key(key) => Some(key),
+            Content::Nothing | Content::SomethingElse => None,
+        })
+    }
+
     /// What the file holds when it holds `key`.
     fn content(&self, key: &Key) -> Zeroizing<Vec<u8>> {
         let mut content = Zeroizing::new(Vec::with_capacity(LONGEST));
@@ -178,20 +196,4 @@ fn key_in(bytes: &[u8]) -> Option<Key> {
         }
         None => Key::parse(line),
     }
-}
-
-/// The key in the file at `path`, for the command that verifies it: `None` where there is something else in it.
-#[cfg(feature = "cli")]
-pub fn read(path: &Path) -> Result<Option<Key>> {
-    let failed = |error: std::io::Error| Error::io(&error, "read the key file", path, Code::Usage);
-    // A FIFO must not keep us waiting for somebody who writes.
-    let file =
-        OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Err(Error::new(Code::Usage, format!("{} is not a regular file", path.display())));
-    }
-    Ok(match Content::read(file).map_err(failed)? {
-        Content::Key(key) => Some(key),
-        Content::Nothing | Content::SomethingElse => None,
-    })
 }

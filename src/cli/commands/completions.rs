@@ -22,7 +22,7 @@ pub struct Completions {
 const EXAMPLES: &str = "\
 Examples:
   For this shell, from now on:
-      $ apikey completions bash > ~/.bash_completion";
+      $ apikey completions bash > ~/.local/share/bash-completion/completions/apikey";
 
 pub fn run(args: &Completions, output: &Output) -> Result<()> {
     let script = script(&args.shell)?;

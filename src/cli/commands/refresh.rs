@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::store::Store;
 use crate::timestamp::Timestamp;
 
-/// Replace a user's key by a new one, and print that, once
+/// Replace a user's key and print the new one, once
 ///
 /// The active key, if there is one, stops being accepted at the very moment the new one starts; or
 /// later, with --grace. The new key keeps the name of the old one unless --name gives it another.
@@ -41,12 +41,13 @@ pub struct Refresh {
 
     /// Accept the old key that much longer
     ///
-    /// It is retiring until then. Not past its own expiry; without this option, not at all.
+    /// Until then it is retiring. It does not outlive its own expiry. Without this option it is
+    /// revoked at once.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     #[arg(default_value = "0s", hide_default_value = true)]
     grace: Duration,
 
-    /// Don't ask
+    /// Do not ask
     #[arg(short, long)]
     yes: bool,
 
@@ -56,7 +57,7 @@ pub struct Refresh {
     /// Run COMMAND before the old key ends
     ///
     /// When the new key is in its file, and both are accepted. /bin/sh runs it, with APIKEY_USER, APIKEY_PREFIX and APIKEY_KEY_FILE in its environment;
-    /// never the key. Where it fails, both keys stay accepted, the exit status is 9, and the next
+    /// never the key. Other commands that write wait until it ends. Where it fails, both keys stay accepted, the exit status is 9, and the next
     /// refresh of that user goes on from there. For a service that reads its key only when it
     /// starts: --reload 'systemctl restart web'.
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]

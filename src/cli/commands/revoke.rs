@@ -20,7 +20,7 @@ pub struct Revoke {
     #[command(flatten)]
     user: UserArg,
 
-    /// Don't ask
+    /// Do not ask
     #[arg(short, long)]
     yes: bool,
 }

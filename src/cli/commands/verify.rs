@@ -14,7 +14,7 @@ use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
-use crate::key_file;
+use crate::key_file::KeyFile;
 use crate::store::Record;
 use crate::text::printable;
 use crate::timestamp::Timestamp;
@@ -56,7 +56,7 @@ const EXAMPLES: &str = r#"Examples:
 pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
     let mut store = global.open()?;
     let key = match &args.key_file {
-        Some(path) => key_file::read(path)?,
+        Some(path) => KeyFile::read(path)?,
         None => Key::parse(&read_line()?),
     };
     let now = Timestamp::now();
@@ -102,7 +102,7 @@ fn accepted(verdict: Verdict) -> Result<Record> {
             format!("{}, a key of {}, is {}", record.prefix, record.user, record.status.as_str())
         }
         Verdict::Unknown => "no such key was ever issued from this database".into(),
-        Verdict::Malformed => "that is not a whole key, to the letter".into(),
+        Verdict::Malformed => "the input is not a well-formed key".into(),
     };
     Err(Error::new(Code::InvalidKey, format!("not accepted: {why}")))
 }
