@@ -33,7 +33,7 @@ pub use crate::key::{Key, KeyHash};
 pub use crate::key_file::{EnvName, KeyFile, Mode, Owner};
 pub use crate::name::Name;
 pub use crate::recovery::{End, Recovered};
-pub use crate::store::{Location, Record, Status, Store, WriteLock};
+pub use crate::store::{Record, Status, Store};
 pub use crate::timestamp::Timestamp;
 pub use crate::user::User;
 pub use crate::verify::Verdict;

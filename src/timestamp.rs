@@ -20,9 +20,6 @@ impl Timestamp {
         Timestamp(Utc::now().trunc_subsecs(3))
     }
 
-    /// The last moment there is.
-    pub const MAX: Self = Timestamp(DateTime::<Utc>::MAX_UTC);
-
     /// The moment that `text` names, in exactly the format above; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();

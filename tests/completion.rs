@@ -98,6 +98,15 @@ fn what_does_not_belong_on_a_terminal_is_not_offered() {
     asked(&host, &["revoke", "al"]).gives(0, "albert", "");
 }
 
+#[test]
+fn a_shell_that_nobody_knows_is_no_reason_to_do_nothing_in_silence() {
+    let (host, key) = Host::with_key_of("alice");
+    let outcome = host.apikey(&["revoke", "alice", "-y"]).env("APIKEY_COMPLETE", "nonsense").run();
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("apikey: APIKEY_COMPLETE names no shell"), "{outcome:?}");
+    assert_eq!(host.status_of(&key), "active");
+}
+
 /// An interactive shell that has read the committed script.
 fn shell(host: &Host, program: &str, args: &[&str], setup: &str) -> PtySession {
     // rexpect turns the terminal's echo off, and bash takes that as a wish.

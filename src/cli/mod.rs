@@ -51,10 +51,12 @@ pub fn command() -> ClapCommand {
 /// Runs the program with `args`, the first of which is its name, and returns its exit status.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
-    if complete::answer(&args) {
-        return ExitCode::SUCCESS;
-    }
     let output = Output::new(usage::wants_json(&args), false);
+    match complete::answer(&args) {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        Err(error) => return output.failure(&error),
+    }
     if let Err(error) = usage::refuse_key(&args) {
         return output.failure(&error);
     }

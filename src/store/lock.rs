@@ -4,7 +4,8 @@
 //! seconds. An advisory lock (flock(2)) on a file beside the database is a queue instead. It also
 //! covers what SQLite's own lock can't: the replacement of a key file between two transactions.
 //! The kernel lets go of it when the process ends, however it ends; its file stays. In the file the
-//! holder notes what must not stay behind where it is killed.
+//! holder notes what must not stay behind where it is killed. The note is not synced: after a power
+//! cut a stage may stay, with a key that nobody accepts.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};

@@ -5,9 +5,10 @@
 //! - A write takes the [`WriteLock`], then begins an immediate transaction, then checks the schema,
 //!   and only then writes. A database that is damaged, newer or not ours is never written to.
 //! - The journal is a write-ahead log, `synchronous=FULL`; the log and its index stay when the last
-//!   process closes, and nothing is moved from the log to the database then. So a commit is one
-//!   write and one fsync, and a reader with no more than read permission finds a database that it
-//!   can open at any moment (<https://sqlite.org/wal.html>, "Read-Only Databases").
+//!   process closes, and nothing is moved from the log to the database then. So a write costs a
+//!   process two fsyncs, of the log and of its folder, and a reader with no more than read
+//!   permission finds a database that it can open at any moment (<https://sqlite.org/wal.html>,
+//!   "Read-Only Databases").
 //! - An error from COMMIT does not say that nothing was committed. After one the database is
 //!   opened anew and read, and what it says is believed.
 
@@ -17,6 +18,7 @@ mod location;
 mod lock;
 mod make;
 mod open;
+mod queries;
 mod record;
 mod schema;
 mod transaction;
@@ -24,22 +26,18 @@ mod transaction;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use self::failure::failure;
-pub use self::location::Location;
-pub use self::lock::WriteLock;
+pub(crate) use self::location::Location;
+pub(crate) use self::lock::WriteLock;
 use self::make::make;
 use self::open::{Checkpoint, checkpoint, open, set_timeout};
-use self::record::columns;
 pub use self::record::{Record, Status};
-pub use self::transaction::Transaction;
+pub(crate) use self::transaction::Transaction;
 pub(crate) use self::transaction::{NewDelivery, NewKey};
 use crate::error::{Code, Error, Result};
-use crate::key::KeyHash;
-use crate::key_file::KeyFile;
 use crate::timestamp::Timestamp;
-use crate::user::User;
 
 /// Pages in the log from which on a write moves them to the database first. Each page left costs
 /// every process that opens the database a checksum of it; each move costs two fsyncs more.
@@ -100,13 +98,13 @@ impl Store {
     }
 
     /// Where the database is.
-    pub fn location(&self) -> &Location {
+    pub(crate) fn location(&self) -> &Location {
         &self.location
     }
 
     /// Waits for the right to write. Fails with [`Code::DbUnavailable`] when the time is over, with
     /// [`Code::Forbidden`] where the database may only be read.
-    pub fn lock(&self) -> Result<WriteLock> {
+    pub(crate) fn lock(&self) -> Result<WriteLock> {
         if self.read_only {
             let message = format!("{} may not be written", self.location.path().display());
             return Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"));
@@ -146,86 +144,9 @@ impl Store {
         work(&Transaction { connection: &transaction, location: &self.location })
     }
 
-    /// The user's current key as it stands at `now`: the active one, or the one that was until it
-    /// expired.
-    pub fn show(&self, user: &User, now: Timestamp) -> Result<Option<Record>> {
-        self.read(|transaction| transaction.current(user.as_str(), None, now))
-    }
-
-    /// Where the user's newest key was delivered to, whatever became of that key.
-    pub(crate) fn last_key_file(&self, user: &User, now: Timestamp) -> Result<Option<KeyFile>> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM keys WHERE user = ?1 ORDER BY created_at DESC, id DESC LIMIT 1"
-        );
-        let newest = self
-            .connection
-            .prepare(sql)
-            .and_then(|mut find| find.query_row([user.as_str()], |row| Record::read(row, now)).optional())
-            .map_err(|error| self.failed(&error))?;
-        Ok(newest.and_then(|newest| newest.key_file))
-    }
-
-    /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted
-    /// at `now`, or with `all` of them; by user, oldest first. Keeps one in memory at a time, and
-    /// is in nobody's way however long it takes.
-    pub fn list<E: From<Error>>(
-        &self,
-        user: Option<&User>,
-        all: bool,
-        now: Timestamp,
-        each: impl FnMut(Record) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let transaction = self.begin(TransactionBehavior::Deferred)?;
-        Transaction { connection: &transaction, location: &self.location }.for_each(user, all, now, each)
-    }
-
-    /// Up to `most` of the users who have an active key and whose names begin with `start`, in
-    /// order.
-    pub fn users(&self, start: &str, most: u32) -> Result<Vec<String>> {
-        let sql = "SELECT user FROM keys WHERE status = 'active' AND user >= ?1 ORDER BY user LIMIT ?2";
-        let users: rusqlite::Result<Vec<String>> = self
-            .connection
-            .prepare(sql)
-            .and_then(|mut find| find.query_map(params![start, most], |row| row.get(0))?.collect());
-        let mut users = users.map_err(|error| self.failed(&error))?;
-        users.retain(|user| user.starts_with(start));
-        Ok(users)
-    }
-
-    /// The record of the key with this hash as it stands at `now`; `None` where there is none. It
-    /// is accepted where its [`Status::is_accepted`].
-    pub fn find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<Record>> {
-        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE key_hash = ?1");
-        let found = self
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut find| find.query_row([hash.as_str()], |row| Record::read(row, now)).optional())
-            .map_err(|error| self.failed(&error))?;
-        Ok(found.filter(|record| hash.matches(&record.key_hash)))
-    }
-
-    /// Every key that is on its way into a key file.
-    pub(crate) fn pending(&self, now: Timestamp) -> Result<Vec<Record>> {
-        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE status = 'pending'");
-        self.connection
-            .prepare(sql)
-            .and_then(|mut find| find.query_map([], |row| Record::read(row, now))?.collect())
-            .map_err(|error| self.failed(&error))
-    }
-
-    /// Whether a key with this prefix was ever issued.
-    pub(crate) fn has_prefix(&self, prefix: &str) -> Result<bool> {
-        self.connection
-            .prepare("SELECT 1 FROM keys WHERE prefix = ?1")
-            .and_then(|mut find| find.exists([prefix]))
-            .map_err(|error| self.failed(&error))
-    }
-
     /// Writes that `key`, which was just verified, was used at `now`: at most once a minute, with
-    /// no fsync, and only where no other process is writing, so that nobody ever waits for it.
-    /// Returns whether it wrote.
+    /// no fsync but for the write that starts a long log anew, and only where no other process is
+    /// writing, so that nobody waits for it. Returns whether it wrote.
     pub fn record_use(&mut self, key: &Record, now: Timestamp) -> Result<bool> {
         // A use in the future is a clock that went back: not to be believed.
         let recent = |used: Timestamp| now.since(used).is_some_and(|age| age < USE_PRECISION);

@@ -126,8 +126,8 @@ impl Transaction<'_> {
 
     /// Makes a pending key the user's active one. The place must be free.
     pub(crate) fn activate(&self, pending: &Record) -> Result<()> {
-        let sql =
-            "UPDATE keys SET status = 'active', grace_ms = NULL, reload_pending = NULL WHERE key_hash = ?1";
+        let sql = "UPDATE keys SET status = 'active', grace_ms = NULL, reload_pending = NULL \
+                   WHERE key_hash = ?1 AND status = 'pending'";
         self.run(|connection| connection.prepare(sql)?.execute([&pending.key_hash]))?;
         Ok(())
     }
