@@ -180,7 +180,7 @@ fn a_path_that_names_a_folder_is_refused() {
 fn a_folder_that_is_not_there_is_refused() {
     Host::new()
         .apikey(&["create", "web", "--key-file", "none/web.key"])
-        .fails(8, "apikey: cannot open the folder of none/web.key: No such file or directory (os error 2)\n");
+        .fails(8, "apikey: cannot open the folder of none/web.key: No such file or directory (os error 2)\nmake the folder, or name another file\n");
 }
 
 #[test]

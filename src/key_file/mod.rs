@@ -55,6 +55,9 @@ const LONGEST: usize = 256;
 impl KeyFile {
     /// The key file at `path`, with permissions 0600, the caller's, and the key alone in it. Its
     /// folder must be there; the links on the way to it are followed now, once.
+    ///
+    /// Fails with [`Code::Undeliverable`] where there is no such folder or `path` names one, with
+    /// [`Code::Usage`] where it is not UTF-8.
     pub fn new(path: &Path) -> Result<Self> {
         let undeliverable = |reason: String| Error::new(Code::Undeliverable, reason);
         let shown = path.display();
@@ -68,7 +71,8 @@ impl KeyFile {
             _ => Path::new("."),
         };
         let folder = fs::canonicalize(folder)
-            .map_err(|error| undeliverable(format!("cannot open the folder of {shown}: {error}")))?;
+            .map_err(|error| undeliverable(format!("cannot open the folder of {shown}: {error}")))
+            .map_err(|error| error.hint("make the folder, or name another file"))?;
         let path = folder.join(name);
         if path.to_str().is_none() {
             return Err(Error::new(

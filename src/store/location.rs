@@ -55,7 +55,8 @@ impl Location {
             _ => Path::new("."),
         };
         let folder = fs::canonicalize(folder)
-            .map_err(|error| Error::io(&error, "open the folder", folder, Code::DbUnavailable))?;
+            .map_err(|error| Error::io(&error, "open the folder", folder, Code::DbUnavailable))
+            .map_err(|error| error.hint("make the folder, or name another database with --db"))?;
         Ok(Location { path: folder.join(name), folder })
     }
 
