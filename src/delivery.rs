@@ -69,7 +69,8 @@ impl Writer<'_> {
         superseded.iter().for_each(remove_stage);
         self.put_in_place(&pending, &target, ended.is_some() || superseded.is_some())?;
         let issued = self.tell_and_activate(&pending, reload)?;
-        Ok(Issued { previous: ended.or(issued.previous), ..issued })
+        let previous = ended.or(issued.previous);
+        Ok(Issued { previous, superseded: superseded.map(|key| key.prefix), ..issued })
     }
 
     /// Goes on with a key that was delivered and whose reader was not told. Fails with
@@ -77,7 +78,7 @@ impl Writer<'_> {
     pub fn finish_delivery(
         &mut self,
         pending: &Record,
-        agreed: Option<&str>,
+        agreed: Option<&[String]>,
         reload: Option<&str>,
     ) -> Result<Issued> {
         let now = (self.clock)();
@@ -90,8 +91,12 @@ impl Writer<'_> {
         if let Some(command) = reload {
             run_reload(command, pending)?;
         }
-        self.activate(pending).map_err(|error| {
-            delivery_pending(pending, &format!("it is in place, but the old key could not be ended: {error}"))
+        self.activate(pending).map_err(|error| match error.code() {
+            Code::DeliveryPending => error,
+            _ => delivery_pending(
+                pending,
+                &format!("it is in place, but the old key could not be ended: {error}"),
+            ),
         })
     }
 
@@ -137,18 +142,19 @@ impl Writer<'_> {
     }
 
     fn put_in_place(&mut self, pending: &Record, target: &Target<'_>, old_is_ended: bool) -> Result<()> {
-        let replaced = match target.replace() {
-            // What a file system reports is not always what it did.
-            Err(obstacle) if target.holds(&pending.key_hash).is_ok_and(|holds| !holds) => Err(obstacle),
-            _ => Ok(()),
-        };
-        if let Err(obstacle) = replaced {
-            // With the old key gone, the new one is all there is: it stays where it is staged.
-            if old_is_ended || self.undo_delivery(pending, target).is_err() {
-                let why = format!("it lies in {}: {}", target.stage().display(), obstacle.reason);
-                return Err(delivery_pending(pending, &why));
+        if let Err(obstacle) = target.replace() {
+            // What a file system reports is not always what it did: what the file holds counts. With
+            // the old key gone, the new one is all there is, and it stays where it is staged.
+            match target.holds(&pending.key_hash) {
+                Ok(true) => {}
+                Ok(false) if !old_is_ended && self.undo_delivery(pending, target).is_ok() => {
+                    return Err(none_issued(obstacle));
+                }
+                _ => {
+                    let why = format!("it lies in {}: {}", target.stage().display(), obstacle.reason);
+                    return Err(delivery_pending(pending, &why));
+                }
             }
-            return Err(none_issued(obstacle));
         }
         let _ = self.lock.clear_note();
         target.sync().map_err(|obstacle| delivery_pending(pending, &obstacle.reason))
@@ -181,6 +187,16 @@ impl Writer<'_> {
         let clock = self.clock;
         self.store.write(&self.lock, |transaction| {
             let now = clock();
+            if pending.expires_at.is_some_and(|expiry| expiry <= now) {
+                let message = format!(
+                    "{} of {} has expired before its delivery was done",
+                    pending.prefix, pending.user
+                );
+                return Err(Error::new(Code::DeliveryPending, message).hint(format!(
+                    "the old key is still accepted; run `apikey refresh {}` again",
+                    pending.user
+                )));
+            }
             let old = transaction.current(&pending.user, None, now)?;
             let previous = match &old {
                 Some(old) => Some(replace(transaction, old, pending.grace, now)?),
@@ -189,7 +205,7 @@ impl Writer<'_> {
             transaction.activate(pending)?;
             let record = Record { status: Status::Active, ..pending.clone() };
             Ok((
-                Issued { record, previous },
+                Issued { record, previous, superseded: None },
                 Outcome { key_hash: pending.key_hash.clone(), status: Status::Active },
             ))
         })

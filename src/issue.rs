@@ -13,7 +13,7 @@ use crate::key::Key;
 use crate::name::Name;
 use crate::random;
 use crate::recovery::{End, Recovered, remove_stage};
-use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction};
+use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction, check_agreed};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::writer::Writer;
@@ -43,14 +43,14 @@ pub enum Replace {
         /// Whether it ends before the next one is delivered to its file, so that for a moment
         /// there is none that the file's reader could use.
         revoke_first: bool,
-        /// The prefix of the current key where somebody was asked about it: if another has taken
-        /// its place since, nothing is issued.
-        agreed: Option<String>,
+        /// The prefixes of the keys that somebody was asked about: if another would end too, nothing
+        /// is issued.
+        agreed: Option<Vec<String>>,
     },
 }
 
 impl Order {
-    pub(crate) fn agreed(&self) -> Option<&str> {
+    pub(crate) fn agreed(&self) -> Option<&[String]> {
         match &self.replace {
             Replace::Current { agreed, .. } => agreed.as_deref(),
             Replace::Nothing => None,
@@ -79,6 +79,8 @@ pub struct Issued {
     pub record: Record,
     /// The key that it replaced.
     pub previous: Option<Previous>,
+    /// The prefix of a key that was on its way into a file, and was revoked before it.
+    pub superseded: Option<String>,
 }
 
 /// A key that was replaced.
@@ -115,7 +117,8 @@ impl Writer<'_> {
             };
             let record = insert(transaction, order, &key, current.as_ref(), None, now)?;
             let outcome = Outcome { key_hash: record.key_hash.clone(), status: Status::Active };
-            let issued = Issued { record, previous };
+            let superseded = superseded.as_ref().map(|key| key.prefix.clone());
+            let issued = Issued { record, previous, superseded };
             print(&key, &issued)?;
             Ok((issued, outcome))
         })?;
@@ -128,7 +131,8 @@ impl Writer<'_> {
     pub(crate) fn superseded(&self, order: &Order) -> Result<Option<Record>> {
         match (self.unfinished(&order.user), &order.replace) {
             (None, _) => Ok(None),
-            (Some(unfinished), Replace::Current { revoke_first: true, .. }) => {
+            (Some(unfinished), Replace::Current { revoke_first: true, agreed, .. }) => {
+                check_agreed(&unfinished.key, agreed.as_deref())?;
                 Ok(Some(unfinished.key.clone()))
             }
             (Some(unfinished), _) => Err(not_at_its_end(unfinished)),

@@ -2,7 +2,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::recovery::remove_stage;
-use crate::store::{Outcome, Record, Status, Store};
+use crate::store::{Outcome, Record, Status, Store, check_agreed};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::writer::Writer;
@@ -23,10 +23,8 @@ impl Writer<'_> {
             let revoked = still_to_revoke(held);
             let first = revoked.first().ok_or_else(|| no_key(user))?;
             let outcome = Outcome { key_hash: first.key_hash.clone(), status: Status::Revoked };
-            match revoked.iter().find(|key| agreed.is_some_and(|agreed| !agreed.contains(&key.prefix))) {
-                Some(other) => Err(not_agreed(&other.prefix, user)),
-                None => Ok((revoked, outcome)),
-            }
+            revoked.iter().try_for_each(|key| check_agreed(key, agreed))?;
+            Ok((revoked, outcome))
         })?;
         revoked.iter().filter(|key| key.status == Status::Pending).for_each(remove_stage);
         Ok(revoked)
@@ -42,11 +40,6 @@ impl Store {
 
 fn still_to_revoke(held: Vec<Record>) -> Vec<Record> {
     held.into_iter().filter(|key| key.status != Status::Revoked).collect()
-}
-
-fn not_agreed(prefix: &str, user: &User) -> Error {
-    Error::new(Code::Cancelled, format!("{prefix} of {user} is new: it was issued while you were asked"))
-        .hint("nothing was revoked; run it again to be asked about all of them")
 }
 
 /// The user has no key that the command could be about.

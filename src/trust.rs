@@ -5,15 +5,20 @@
 //! further up: there, others can add names but not take one away. The last folder is held to more,
 //! since in it the names themselves are made.
 
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::unistd::{getegid, geteuid};
 
 pub const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+/// As many as Linux follows: path_resolution(7).
+const MOST_LINKS: u32 = 40;
 
 /// Whose files and folders are safe: root's, the caller's, those of up to two more, and those of a
 /// group.
@@ -68,9 +73,72 @@ impl Trusted {
             return Ok(());
         }
         check_others_may_not_write(above, found)?;
-        let own_group = [0, getegid().as_raw()].contains(&found.gid()) || self.group == Some(found.gid());
-        if own_group { Ok(()) } else { check_group_may_not_write(above, found) }
+        if self.has_group(found.gid()) { Ok(()) } else { check_group_may_not_write(above, found) }
     }
+
+    /// Whether the members of the group with this gid are trusted: root's group, the caller's own, and
+    /// the one that was named.
+    pub fn has_group(self, gid: u32) -> bool {
+        [0, getegid().as_raw()].contains(&gid) || self.group == Some(gid)
+    }
+}
+
+/// Whose links may be followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// Those of root and the caller, in folders that nobody else may write.
+    OfTrusted,
+    /// Any.
+    OfAnybody,
+}
+
+/// Why a path could not be followed to its end.
+#[derive(Debug)]
+pub enum Unresolved {
+    Io(io::Error),
+    Obstacle(Obstacle),
+}
+
+/// `folder` as an absolute path with no link in it. What is a link on the way can't be swapped by
+/// anybody but those whose links are followed; the rest of the way is for who opens it to check.
+pub fn resolve(folder: &Path, links: Links) -> Result<PathBuf, Unresolved> {
+    let trusted = Trusted::with([None, None]);
+    let absolute = std::path::absolute(folder).map_err(Unresolved::Io)?;
+    let mut names: Vec<OsString> = parts(&absolute);
+    let mut resolved = PathBuf::from("/");
+    let mut followed = 0;
+    while let Some(name) = names.pop() {
+        if name == ".." {
+            resolved.pop();
+            continue;
+        }
+        let next = resolved.join(&name);
+        let found = fs::symlink_metadata(&next).map_err(Unresolved::Io)?;
+        if !found.is_symlink() {
+            resolved = next;
+            continue;
+        }
+        if links == Links::OfTrusted {
+            let within = look_at(&resolved).and_then(|above| trusted.check_way(&resolved, &above));
+            within.and_then(|()| trusted.check_owner(&next, &found)).map_err(Unresolved::Obstacle)?;
+        }
+        followed += 1;
+        if followed > MOST_LINKS {
+            return Err(Unresolved::Io(io::Error::from_raw_os_error(Errno::ELOOP as i32)));
+        }
+        let target = fs::read_link(&next).map_err(Unresolved::Io)?;
+        if target.is_absolute() {
+            resolved = PathBuf::from("/");
+        }
+        names.extend(parts(&target));
+    }
+    Ok(resolved)
+}
+
+/// The names in a path, the last one first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let named = |part: &Component<'_>| matches!(part, Component::Normal(_) | Component::ParentDir);
+    path.components().rev().filter(named).map(|part| part.as_os_str().to_owned()).collect()
 }
 
 /// Checks that others may not write `found`, which `path` names.

@@ -597,6 +597,23 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
 }
 
 #[test]
+#[ignore = "needs root: nobody else can act as somebody in another group"]
+fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database() {
+    let host = Host::new();
+    let tools = Host::new();
+    tools.chmod("", 0o755);
+    assert!(Command::new("cp").arg(common::APIKEY).arg(tools.folder()).status().unwrap().success());
+    std::os::unix::fs::chown(host.folder(), Some(1001), Some(1003)).unwrap();
+    for (mode, status) in [(0o770, 7), (0o750, 0)] {
+        host.chmod("", mode);
+        let run = host.program(tools.path("apikey"), &["create", "alice"]).with(|command| {
+            command.uid(1001).gid(1001);
+        });
+        assert_eq!(run.run().status, status, "{mode:o}");
+    }
+}
+
+#[test]
 #[ignore = "needs root: to anybody else it is a group's database"]
 fn root_uses_no_database_that_its_group_may_write() {
     let (host, _) = Host::with_key_of("alice");

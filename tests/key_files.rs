@@ -348,7 +348,7 @@ fn a_delivery_whose_stage_is_gone_is_undone_and_said() {
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "Revoked <prefix> of web: its delivery to <folder>/web.key was interrupted, and cannot be finished.\n\
+        "Revoked <prefix> of web: its delivery to <folder>/web.key was interrupted, and it is gone or has expired.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "revoked");
@@ -451,13 +451,28 @@ fn a_key_that_expires_while_it_waits_for_its_reload_is_not_made_the_active_one()
 }
 
 #[test]
+fn a_key_that_expires_while_its_reader_is_told_does_not_end_the_old_one() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let refresh = ["refresh", "web", "--yes", "--expires-in", "200ms", "--reload", "sleep 0.3"];
+    host.apikey(&refresh).fails(
+        9,
+        "apikey: <prefix> of web has expired before its delivery was done\n\
+         the old key is still accepted; run `apikey refresh web` again\n",
+    );
+    assert_eq!(host.status_of(&old), "active");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
 fn a_file_out_of_sight_is_no_reason_to_revoke_the_key_in_it() {
     let (host, pending) = host_with_pending("place");
     fs::rename(host.path("web.key"), host.path("unmounted")).unwrap();
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is still on its way to <folder>/web.key: neither <folder>/web.key nor its stage is there.\n\
+        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> is there; is their file system mounted?.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "pending");
@@ -472,7 +487,13 @@ fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
     let old = content(&host, "web.key");
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
     let waiting = content(&host, "web.key");
-    host.apikey(&["refresh", "web", "-yq", "--revoke-first"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-y", "--revoke-first"]).gives(
+        0,
+        "",
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
+         Issued <prefix> to web. The key is in <folder>/web.key.\n\
+         <prefix> is revoked.\n<prefix> is revoked.\n",
+    );
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&waiting).as_str()), ("revoked", "revoked"));
     assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
 }
@@ -547,6 +568,43 @@ fn a_mounted_file_is_refused_with_the_advice_to_mount_its_folder() {
         assert_eq!(host.accepted(), 0);
     }
     assert!(Command::new("umount").arg("--lazy").arg(memory).status().unwrap().success());
+}
+
+#[test]
+fn a_link_of_the_caller_is_followed() {
+    let host = empty_host();
+    fs::create_dir(host.path("keys")).unwrap();
+    host.chmod("keys", 0o755);
+    std::os::unix::fs::symlink("../keys/.", host.path("keys/self")).unwrap();
+    std::os::unix::fs::symlink("keys/self", host.path("link")).unwrap();
+    host.apikey(&["create", "web", "--key-file", "link/../keys/web.key"]).gives(
+        0,
+        "",
+        issued_into("keys/web.key"),
+    );
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act for two users"]
+fn root_follows_no_link_of_somebody_else() {
+    let host = empty_host();
+    for folder in ["theirs", "roots"] {
+        fs::create_dir(host.path(folder)).unwrap();
+        host.chmod(folder, 0o755);
+    }
+    std::os::unix::fs::symlink(host.path("roots"), host.path("theirs/link")).unwrap();
+    std::os::unix::fs::symlink(host.path("roots"), host.path("link")).unwrap();
+    for path in ["theirs", "theirs/link", "link"] {
+        std::os::unix::fs::lchown(host.path(path), Some(65_534), Some(65_534)).unwrap();
+    }
+    for link in ["theirs/link", "link"] {
+        let file = format!("{link}/web.key");
+        let command = ["create", "web", "--key-file", &file, "--key-file-owner", "65534:65534"];
+        assert_eq!(host.apikey(&command).run().status, 8, "{link}");
+        let database = format!("{link}/keys.db");
+        assert_eq!(host.apikey(&["create", "web", "--db", &database]).run().status, 7, "{link}");
+    }
+    assert!(fs::read_dir(host.path("roots")).unwrap().next().is_none());
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn told(recovered: &Recovered) -> String {
         }
         End::Undone => {
             format!(
-                "Revoked {prefix} of {user}: its delivery to {path} was interrupted, and cannot be finished."
+                "Revoked {prefix} of {user}: its delivery to {path} was interrupted, and it is gone or has expired."
             )
         }
         End::AwaitsReload => {

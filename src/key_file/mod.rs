@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::target::{Target, is_stage, stage_of};
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
+use crate::trust::{Links, Unresolved, resolve};
 
 /// Where and how a key is delivered. A refresh delivers the next key to the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,9 +71,11 @@ impl KeyFile {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let folder = fs::canonicalize(folder)
-            .map_err(|error| undeliverable(format!("cannot open the folder of {shown}: {error}")))
-            .map_err(|error| error.hint("make the folder, or name another file"))?;
+        let folder = resolve(folder, Links::OfTrusted).map_err(|error| match error {
+            Unresolved::Io(error) => undeliverable(format!("cannot open the folder of {shown}: {error}"))
+                .hint("make the folder, or name another file"),
+            Unresolved::Obstacle(obstacle) => undeliverable(obstacle.reason).hint(obstacle.hint),
+        })?;
         let path = folder.join(name);
         if path.to_str().is_none() {
             return Err(Error::new(

@@ -141,8 +141,9 @@ impl<'a> Target<'a> {
         if self.status(&self.key_file.path)?.is_some() || self.status(&self.stage)?.is_some() {
             return Ok(());
         }
-        let reason = format!("neither {} nor its stage is there", self.key_file.path());
-        Err(Obstacle { reason, hint: "is its file system mounted?".into() })
+        let reason =
+            format!("neither it nor {} is there; is their file system mounted?", self.stage.display());
+        Err(obstacle(reason))
     }
 
     /// Removes the stage, where there is one.

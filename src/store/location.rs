@@ -20,7 +20,8 @@ use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::error::{Code, Error, Result};
 use crate::trust::{
-    Obstacle, Trusted, WRITABLE_BY_GROUP, check_group_may_not_write, check_others_may_not_write, look_at,
+    Links, Obstacle, Trusted, Unresolved, WRITABLE_BY_GROUP, check_group_may_not_write,
+    check_others_may_not_write, look_at, resolve,
 };
 
 /// The folder a database lies in and its path, absolute and with no link on the way.
@@ -54,9 +55,13 @@ impl Location {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        let folder = fs::canonicalize(folder)
-            .map_err(|error| Error::io(&error, "open the folder", folder, Code::DbUnavailable))
-            .map_err(|error| error.hint("make the folder, or name another database with --db"))?;
+        // What others may do to the database's owner, they may not do to root.
+        let links = if geteuid().is_root() { Links::OfTrusted } else { Links::OfAnybody };
+        let folder = resolve(folder, links).map_err(|error| match error {
+            Unresolved::Io(error) => Error::io(&error, "open the folder", folder, Code::DbUnavailable)
+                .hint("make the folder, or name another database with --db"),
+            Unresolved::Obstacle(obstacle) => forbidden(obstacle),
+        })?;
         Ok(Location { path: folder.join(name), folder })
     }
 
@@ -138,7 +143,7 @@ impl Location {
         let found = look_at(&self.folder)?;
         trusted.check_owner(&self.folder, &found)?;
         check_others_may_not_write(&self.folder, &found)?;
-        if geteuid().is_root() && found.gid() != 0 {
+        if !trusted.has_group(found.gid()) {
             check_group_may_not_write(&self.folder, &found)?;
         }
         trusted.check_above(&self.folder)

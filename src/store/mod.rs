@@ -35,7 +35,7 @@ use self::make::make;
 use self::open::{Checkpoint, checkpoint, open, set_timeout};
 pub use self::record::{Record, Status};
 pub(crate) use self::transaction::Transaction;
-pub(crate) use self::transaction::{NewDelivery, NewKey};
+pub(crate) use self::transaction::{NewDelivery, NewKey, check_agreed};
 use crate::error::{Code, Error, Result};
 use crate::timestamp::Timestamp;
 

@@ -38,23 +38,20 @@ pub(crate) struct NewDelivery<'a> {
 
 impl Transaction<'_> {
     /// The user's current key: the active one, or the one that was until it expired. Fails with
-    /// [`Code::Cancelled`] where its prefix is not the one that somebody `agreed` to.
-    pub(crate) fn current(&self, user: &str, agreed: Option<&str>, now: Timestamp) -> Result<Option<Record>> {
+    /// [`Code::Cancelled`] where it is none of those that somebody `agreed` to end.
+    pub(crate) fn current(
+        &self,
+        user: &str,
+        agreed: Option<&[String]>,
+        now: Timestamp,
+    ) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
         let current = self.run(|connection| {
             let mut statement = connection.prepare(sql)?;
             statement.query_row([user], |row| Record::read(row, now)).optional()
         })?;
-        match agreed {
-            Some(agreed) if current.as_ref().is_none_or(|current| current.prefix != agreed) => {
-                Err(Error::new(
-                    Code::Cancelled,
-                    format!("{agreed} is no longer the key of {user}: it changed while you were asked"),
-                )
-                .hint("nothing was done; run it again to be asked about the key of now"))
-            }
-            _ => Ok(current),
-        }
+        current.iter().try_for_each(|current| check_agreed(current, agreed))?;
+        Ok(current)
     }
 
     /// What the user has that is accepted, or would be if the clock went back; the current key
@@ -195,4 +192,14 @@ impl Transaction<'_> {
     fn run<'a, T>(&'a self, statement: impl FnOnce(&'a Connection) -> rusqlite::Result<T>) -> Result<T> {
         statement(self.connection).map_err(|error| failure(&error, self.location))
     }
+}
+
+/// Checks that a key which is to end is one of those that somebody was asked about.
+pub(crate) fn check_agreed(key: &Record, agreed: Option<&[String]>) -> Result<()> {
+    if agreed.is_none_or(|agreed| agreed.contains(&key.prefix)) {
+        return Ok(());
+    }
+    let message = format!("{} of {} is new: it was issued while you were asked", key.prefix, key.user);
+    Err(Error::new(Code::Cancelled, message)
+        .hint("nothing was done; run it again to be asked about that key too"))
 }

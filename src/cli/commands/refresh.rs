@@ -15,7 +15,7 @@ use crate::error::Result;
 use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
 use crate::name::Name;
-use crate::store::Store;
+use crate::store::{Status, Store};
 use crate::timestamp::Timestamp;
 
 /// Replace a user's key and print the new one, once
@@ -86,10 +86,16 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let key_file = args.key_file.key_file()?;
     let now = Timestamp::now();
-    let current = |store: &Store| Ok(store.show(&user, now)?.into_iter().collect());
+    let ending = |store: &Store| match args.revoke_first {
+        true => Ok(store
+            .revocable(&user, now)?
+            .into_iter()
+            .filter(|key| key.status != Status::Retiring)
+            .collect()),
+        false => Ok(store.show(&user, now)?.into_iter().collect()),
+    };
     let (mut store, agreed) =
-        confirmed(&user, args.yes, "Replace", output, || global.open_or_create(), current)?;
-    let agreed = agreed.and_then(|prefixes| prefixes.into_iter().next());
+        confirmed(&user, args.yes, "Replace", output, || global.open_or_create(), ending)?;
     let order = Order {
         user,
         name: args.name,
@@ -99,6 +105,9 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let mut writer = handover::begin(&mut store, output)?;
     let handover = Handover { key_file, reload: args.reload };
     let issued = handover::issue(&mut writer, &order, handover, output, write_json)?;
+    if let Some(superseded) = &issued.superseded {
+        output.note(&format!("{superseded} is revoked."));
+    }
     if let Some(previous) = &issued.previous {
         output.note(&match previous.valid_until {
             Some(until) => format!("{} is accepted until {until}.", previous.prefix),
