@@ -61,7 +61,7 @@ impl Store {
     }
 
     /// The record of the key with this hash as it stands at `now`; `None` where there is none. It
-    /// is accepted where its [`Status::is_accepted`].
+    /// is accepted where its [`status`](Record::status) is.
     pub fn find(&self, hash: &KeyHash, now: Timestamp) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", columns!(), " FROM keys WHERE key_hash = ?1");
         let found = self
