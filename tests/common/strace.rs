@@ -133,8 +133,9 @@ pub fn at_each_call(
     let mut count = 0;
     for call in traced.calls() {
         for fault in faults(&call) {
-            // Two runs may differ by a call of the allocator or the loader, but not for long.
-            let (host, outcome) = (0..5)
+            // Two runs may differ by a call of the allocator or the loader, or by a page that a random
+            // key happens to fall into or to split; but not for long.
+            let (host, outcome) = (0..200)
                 .find_map(|_| {
                     let host = prepare();
                     let outcome = host.with_fault(args, &call, fault)?;
