@@ -43,7 +43,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Issues a key into `key_file`. `reload` is a command for `/bin/sh -c`, run when the key is in
+    /// Issues a key into `key_file`. What is there now may also belong to the owner of the
+    /// `remembered` one. `reload` is a command for `/bin/sh -c`, run when the key is in
     /// the file and before the one it replaces ends.
     ///
     /// Fails with [`Code::Undeliverable`] where the file may not be replaced: nothing has changed
@@ -53,10 +54,11 @@ impl Writer<'_> {
         &mut self,
         order: &Order,
         key_file: &KeyFile,
+        remembered: Option<&KeyFile>,
         reload: Option<&str>,
     ) -> Result<Issued> {
         let superseded = self.superseded(order)?;
-        let previous_owner = self.remembered(&order.user)?.and_then(|key_file| key_file.owner);
+        let previous_owner = remembered.and_then(|key_file| key_file.owner);
         let key = self.new_key()?;
         let target = Target::open(key_file, key.prefix(), previous_owner).map_err(none_issued)?;
         if self.store.location().owns(&key_file.path) {
@@ -198,10 +200,8 @@ impl Writer<'_> {
                 )));
             }
             let old = transaction.current(&pending.user, None, now)?;
-            let previous = match &old {
-                Some(old) => Some(replace(transaction, old, pending.grace, now)?),
-                None => None,
-            };
+            let replace = |old| replace(transaction, old, pending.grace, now);
+            let previous = old.as_ref().map(replace).transpose()?;
             transaction.activate(pending)?;
             let record = Record { status: Status::Active, ..pending.clone() };
             Ok((

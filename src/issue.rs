@@ -111,10 +111,8 @@ impl Writer<'_> {
             let now = clock();
             superseded.iter().try_for_each(|pending| transaction.revoke(pending, now))?;
             let current = current(transaction, order, now)?;
-            let previous = match &current {
-                Some(current) => Some(replace(transaction, current, order.grace(), now)?),
-                None => None,
-            };
+            let replace = |current| replace(transaction, current, order.grace(), now);
+            let previous = current.as_ref().map(replace).transpose()?;
             let record = insert(transaction, order, &key, current.as_ref(), None, now)?;
             let outcome = Outcome { key_hash: record.key_hash.clone(), status: Status::Active };
             let superseded = superseded.as_ref().map(|key| key.prefix.clone());

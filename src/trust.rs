@@ -5,9 +5,10 @@
 //! further up: there, others can add names but not take one away. The last folder is held to more,
 //! since in it the names themselves are made.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -68,19 +69,29 @@ impl Trusted {
 
     /// Checks one folder that a path leads through.
     pub fn check_way(self, above: &Path, found: &Metadata) -> Result<(), Obstacle> {
-        self.check_owner(above, found)?;
         if found.mode() & STICKY != 0 {
-            return Ok(());
+            self.check_owner(above, found)
+        } else {
+            self.check_folder(above, found)
         }
-        check_others_may_not_write(above, found)?;
-        if self.has_group(found.gid()) { Ok(()) } else { check_group_may_not_write(above, found) }
     }
 
-    /// Whether the members of the group with this gid are trusted: root's group, the caller's own, and
-    /// the one that was named.
-    pub fn has_group(self, gid: u32) -> bool {
-        [0, getegid().as_raw()].contains(&gid) || self.group == Some(gid)
+    /// Checks a folder in which names are made: nobody may write it but its owner, and the members of
+    /// root's group, the caller's own, and the one that was named.
+    pub fn check_folder(self, folder: &Path, found: &Metadata) -> Result<(), Obstacle> {
+        self.check_owner(folder, found)?;
+        check_others_may_not_write(folder, found)?;
+        let gid = found.gid();
+        let of_trusted = [0, getegid().as_raw()].contains(&gid) || self.group == Some(gid);
+        if of_trusted { Ok(()) } else { check_group_may_not_write(folder, found) }
     }
+}
+
+/// The folder of the file at `path`, and its name; `None` where `path` names a folder.
+pub fn folder_and_name(path: &Path) -> Option<(&Path, &OsStr)> {
+    let name = path.file_name().filter(|_| !path.as_os_str().as_bytes().ends_with(b"/"))?;
+    let folder = path.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."));
+    Some((folder, name))
 }
 
 /// Whose links may be followed.

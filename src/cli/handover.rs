@@ -35,18 +35,18 @@ pub fn issue(
     output: &Output,
     to_json: ToJson,
 ) -> Result<Issued> {
-    let key_file = match (handover.key_file, &order.replace) {
-        (None, Replace::Current { .. }) => writer.remembered(&order.user)?,
-        (named, _) => named,
+    let remembered = match (&handover.key_file, &order.replace) {
+        (None, Replace::Nothing) => None,
+        _ => writer.remembered(&order.user)?,
     };
     let reload = handover.reload.as_deref();
-    match key_file {
+    match handover.key_file.or_else(|| remembered.clone()) {
         Some(key_file) => {
             let (issued, done) = match waiting_for_reload(writer, order, &key_file) {
                 Some(waiting) => {
                     (writer.finish_delivery(&waiting, order.agreed(), reload)?, "Finished the delivery of")
                 }
-                None => (writer.issue_to_file(order, &key_file, reload)?, "Issued"),
+                None => (writer.issue_to_file(order, &key_file, remembered.as_ref(), reload)?, "Issued"),
             };
             let Record { prefix, user, .. } = &issued.record;
             if output.is_json() {

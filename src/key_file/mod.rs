@@ -7,7 +7,6 @@ mod target;
 
 use std::fs::{self, OpenOptions};
 use std::io::Read as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -18,7 +17,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::target::{Target, is_stage, stage_of};
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
-use crate::trust::{Links, Unresolved, resolve};
+use crate::trust::{Links, Unresolved, folder_and_name, resolve};
 
 /// Where and how a key is delivered. A refresh delivers the next key to the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,15 +61,8 @@ impl KeyFile {
     pub fn new(path: &Path) -> Result<Self> {
         let undeliverable = |reason: String| Error::new(Code::Undeliverable, reason);
         let shown = path.display();
-        let names_folder = path.as_os_str().as_bytes().ends_with(b"/");
-        let name = path
-            .file_name()
-            .filter(|_| !names_folder)
+        let (folder, name) = folder_and_name(path)
             .ok_or_else(|| undeliverable(format!("{shown} names a folder, not a key file")))?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
         let folder = resolve(folder, Links::OfTrusted).map_err(|error| match error {
             Unresolved::Io(error) => undeliverable(format!("cannot open the folder of {shown}: {error}"))
                 .hint("make the folder, or name another file"),

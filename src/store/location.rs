@@ -21,7 +21,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use crate::error::{Code, Error, Result};
 use crate::trust::{
     Links, Obstacle, Trusted, Unresolved, WRITABLE_BY_GROUP, check_group_may_not_write,
-    check_others_may_not_write, look_at, resolve,
+    check_others_may_not_write, folder_and_name, look_at, resolve,
 };
 
 /// The folder a database lies in and its path, absolute and with no link on the way.
@@ -47,14 +47,9 @@ impl Identity {
 impl Location {
     /// Where `path` is. Its folder must be there; the database itself need not.
     pub fn new(path: &Path) -> Result<Self> {
-        let names_folder = path.as_os_str().as_bytes().ends_with(b"/");
-        let name = path.file_name().filter(|_| !names_folder).ok_or_else(|| {
+        let (folder, name) = folder_and_name(path).ok_or_else(|| {
             Error::new(Code::DbUnavailable, format!("{} names a folder, not a database", path.display()))
         })?;
-        let folder = match path.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
         // What others may do to the database's owner, they may not do to root.
         let links = if geteuid().is_root() { Links::OfTrusted } else { Links::OfAnybody };
         let folder = resolve(folder, links).map_err(|error| match error {
@@ -140,12 +135,7 @@ impl Location {
     }
 
     fn check_folders(&self, trusted: Trusted) -> std::result::Result<(), Obstacle> {
-        let found = look_at(&self.folder)?;
-        trusted.check_owner(&self.folder, &found)?;
-        check_others_may_not_write(&self.folder, &found)?;
-        if !trusted.has_group(found.gid()) {
-            check_group_may_not_write(&self.folder, &found)?;
-        }
+        trusted.check_folder(&self.folder, &look_at(&self.folder)?)?;
         trusted.check_above(&self.folder)
     }
 
