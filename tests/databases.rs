@@ -6,7 +6,6 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -564,11 +563,8 @@ fn root_uses_no_database_that_another_user_could_swap() {
 #[ignore = "needs root: nobody else can act as two users"]
 fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
     let host = Host::new();
-    let tools = Host::new();
-    tools.chmod("", 0o755);
-    assert!(Command::new("cp").arg(common::APIKEY).arg(tools.folder()).status().unwrap().success());
     let member = |uid: u32, args: &[&str]| {
-        let run = host.program(tools.path("apikey"), args).with(|command| {
+        let run = host.program(host.apikey_for_all(), args).with(|command| {
             command.uid(uid).gid(1000);
         });
         run.run()
@@ -600,13 +596,10 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
 #[ignore = "needs root: nobody else can act as somebody in another group"]
 fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database() {
     let host = Host::new();
-    let tools = Host::new();
-    tools.chmod("", 0o755);
-    assert!(Command::new("cp").arg(common::APIKEY).arg(tools.folder()).status().unwrap().success());
     std::os::unix::fs::chown(host.folder(), Some(1001), Some(1003)).unwrap();
     for (mode, status) in [(0o770, 7), (0o750, 0)] {
         host.chmod("", mode);
-        let run = host.program(tools.path("apikey"), &["create", "alice"]).with(|command| {
+        let run = host.program(host.apikey_for_all(), &["create", "alice"]).with(|command| {
             command.uid(1001).gid(1001);
         });
         assert_eq!(run.run().status, status, "{mode:o}");

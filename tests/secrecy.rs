@@ -122,14 +122,13 @@ fn a_crash_leaves_no_core() {
 fn other_processes_of_the_same_user_cannot_read_its_memory() {
     let (host, _) = Host::with_key_of("alice");
     host.let_all_read();
-    fs::copy(APIKEY, host.path("apikey")).unwrap();
     let look = |waiting: &Waiting, name: &str| {
         host.program("/usr/bin/head", &["-c", "1", &waiting.file(name)]).by_nobody().run()
     };
     let other = Waiting::new(host.program("/bin/cat", &["-"]).by_nobody(), |_| true);
     assert_eq!(look(&other, "environ").status, 0);
     let hardened =
-        Waiting::new(host.program(host.path("apikey"), &["verify"]).by_nobody(), Waiting::dumps_no_core);
+        Waiting::new(host.program(host.apikey_for_all(), &["verify"]).by_nobody(), Waiting::dumps_no_core);
     for name in ["mem", "environ", "maps"] {
         let outcome = look(&hardened, name);
         assert!(outcome.status == 1 && outcome.stderr.contains("Permission denied"), "{name}: {outcome:?}");

@@ -32,6 +32,9 @@ use tempfile::TempDir;
 /// The program under test.
 pub const APIKEY: &str = env!("CARGO_BIN_EXE_apikey");
 
+/// The uid and gid that nothing belongs to.
+const NOBODY: u32 = 65_534;
+
 /// What `create` and `refresh` say of a new key.
 pub fn issued_to(user: &str) -> String {
     format!("Issued <prefix> to {user}. The key is shown only once.\n")
@@ -176,30 +179,29 @@ impl Host {
     /// The same as somebody who is bound to permissions, which root is not: where the tests run as
     /// root, as another uid, to whom everything in the folder is given.
     pub fn apikey_unprivileged<S: AsRef<OsStr>>(&self, args: &[S]) -> Run<'_> {
-        const NOBODY: u32 = 65_534;
-        let mut run = self.apikey(args);
-        if geteuid().is_root() {
-            let inside = self.names().into_iter().map(|name| self.path(&name));
-            for path in inside.chain([self.folder().to_owned()]) {
-                lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-            // Where the program was built, others may not be allowed to look.
-            let program = self.program.get_or_init(|| {
-                let folder = TempDir::new().unwrap();
-                std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
-                // By another process: what this one has open for writing, a process that another test
-                // starts meanwhile has open too, and then it can't be run (ETXTBSY).
-                let copied = Command::new("cp").arg(APIKEY).arg(folder.path()).status().unwrap();
-                assert!(copied.success());
-                folder
-            });
-            let mut command = Command::new(program.path().join("apikey"));
-            command.args(run.command.get_args()).env_clear().env("APIKEY_DB", self.database());
-            command.current_dir(self.folder()).uid(NOBODY).gid(NOBODY);
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            run.command = command;
+        if !geteuid().is_root() {
+            return self.apikey(args);
         }
-        run
+        let inside = self.names().into_iter().map(|name| self.path(&name));
+        for path in inside.chain([self.folder().to_owned()]) {
+            lchown(path, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        self.program(self.apikey_for_all(), args).by_nobody()
+    }
+
+    /// A copy of the program where everybody can run it: where it was built, others may not be
+    /// allowed to look.
+    pub fn apikey_for_all(&self) -> PathBuf {
+        let folder = self.program.get_or_init(|| {
+            let folder = TempDir::new().unwrap();
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+            // By another process: what this one has open for writing, a process that another test
+            // starts meanwhile has open too, and then it can't be run (ETXTBSY).
+            let copied = Command::new("cp").arg(APIKEY).arg(folder.path()).status().unwrap();
+            assert!(copied.success());
+            folder
+        });
+        folder.path().join("apikey")
     }
 
     /// The key that `args` print.
@@ -259,7 +261,7 @@ impl Run<'_> {
     /// As a uid that nothing belongs to. Only root can.
     pub fn by_nobody(self) -> Self {
         self.with(|command| {
-            command.uid(65534).gid(65534);
+            command.uid(NOBODY).gid(NOBODY);
         })
     }
 

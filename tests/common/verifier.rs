@@ -1,24 +1,21 @@
 //! What may verify and no more: the program, and a service's own query, as a uid that nothing belongs
 //! to.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use super::Host;
 use super::aftermath::hash_of;
-use super::{APIKEY, Host};
 
 /// Such a verifier. Only root can make one.
 pub struct Verifier {
-    /// Holds a copy of the program, where that uid can reach it.
+    /// Where that uid can be, with a copy of the program that it can run.
     host: Host,
 }
 
 impl Verifier {
     pub fn new() -> Self {
         let host = Host::new();
-        fs::set_permissions(host.folder(), Permissions::from_mode(0o755)).unwrap();
-        fs::copy(APIKEY, host.path("apikey")).unwrap();
+        host.chmod("", 0o755);
         Verifier { host }
     }
 
@@ -29,7 +26,7 @@ impl Verifier {
         let database = database.to_str().unwrap();
         let shell = self.host.program("/usr/bin/sqlite3", &["-batch", database, &query]).by_nobody().run();
         assert_eq!((shell.status, shell.stderr.as_str()), (0, ""), "{at}: sqlite3: {shell:?}");
-        let verify = self.host.program(self.host.path("apikey"), &["verify", "--db", database]);
+        let verify = self.host.program(self.host.apikey_for_all(), &["verify", "--db", database]);
         let verify = verify.input(key).by_nobody().run();
         let verified = verify.status == 0;
         assert!(verified || verify.status == 5, "{at}: verify: {verify:?}");
