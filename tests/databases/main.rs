@@ -1,0 +1,294 @@
+//! Databases: where they are, and what else reads and writes them.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod damaged;
+mod foreign;
+mod permissions;
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
+
+use common::{APIKEY, Host, Outcome, issued_to};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use rusqlite::Connection;
+
+/// Every command, on a user who has a key and on one who has none. A command that would change
+/// something comes last.
+const COMMANDS: [&[&str]; 6] = [
+    &["show", "alice"],
+    &["list", "--all"],
+    &["verify"],
+    &["revoke", "alice", "--yes"],
+    &["refresh", "alice", "--yes"],
+    &["create", "bob"],
+];
+
+/// Runs `args` with `--json` and a key for `verify`, and asserts that it ends as the contract says.
+#[track_caller]
+fn outcome_of(host: &Host, args: &[&str], key: &str) -> Outcome {
+    let outcome = host.apikey(&[args, &["--json"]].concat()).input(key).run();
+    assert!((0..=7).contains(&outcome.status), "{args:?}: {outcome:?}");
+    assert!(outcome.is_printable(), "{args:?}: {outcome:?}");
+    if outcome.status == 0 {
+        assert_eq!(outcome.stderr, "", "{args:?}");
+        outcome.json();
+    } else {
+        assert!(outcome.stdout.is_empty() || args == ["verify"], "{args:?}: {outcome:?}");
+        outcome.code();
+    }
+    outcome
+}
+
+/// Asserts that every command fails with `status`, and changes nothing.
+#[track_caller]
+fn assert_all_fail(host: &Host, status: i32) {
+    let before = (host.names(), host.contents());
+    for args in COMMANDS {
+        let outcome = outcome_of(host, args, "x");
+        assert_eq!(outcome.status, status, "{args:?}: {outcome:?}");
+        assert!((host.names(), host.contents()) == before, "{args:?} changed something");
+    }
+}
+
+/// A host whose database is whole in its one file, with `count` keys, of which alice's is returned.
+fn host_without_log(count: usize) -> (Host, String) {
+    let (host, key) = Host::with_key_of("alice");
+    for number in 1..count {
+        host.key_from(&["create", &format!("user{number}")]);
+    }
+    host.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    for side in ["keys.db-wal", "keys.db-shm"] {
+        let _ = fs::remove_file(host.path(side));
+    }
+    (host, key)
+}
+
+#[test]
+fn a_path_is_a_path_whatever_it_looks_like() {
+    for path in [":memory:", "file:x?mode=memory", "file:x?mode=ro", "a\nb.db", "a b%20c.db", "é.db", "-x.db"]
+    {
+        let host = Host::new();
+        let db = format!("--db={path}");
+        host.apikey(&["create", "alice", &db]).gives(0, "<key>\n", issued_to("alice"));
+        host.apikey(&["show", "alice", &db, "--json"]).run().json();
+        assert!(host.path(path).metadata().unwrap().is_file(), "{path}");
+    }
+}
+
+#[test]
+fn a_path_that_cannot_be_a_database_is_refused() {
+    let host = Host::new();
+    fs::create_dir(host.path("folder")).unwrap();
+    mkfifo(&host.path("fifo"), Mode::from_bits_truncate(0o600)).unwrap();
+    host.write("file", b"");
+    symlink("nowhere.db", host.path("dangling")).unwrap();
+    let long_name = "a".repeat(5000);
+    let long_path = "a/".repeat(2500) + "keys.db";
+    let names = host.names();
+    for path in [
+        "/",
+        ".",
+        "..",
+        "folder",
+        "folder/..",
+        "fifo",
+        "dangling",
+        "/dev/zero",
+        "/dev/null",
+        "missing/keys.db",
+        "file/keys.db",
+        "fifo/keys.db",
+        &long_name,
+        &long_path,
+    ] {
+        for args in COMMANDS {
+            let outcome = outcome_of(&host, &[args, &["--db", path]].concat(), "x");
+            assert_eq!(
+                (outcome.status, outcome.code().as_str()),
+                (6, "DB_UNAVAILABLE"),
+                "{path}: {outcome:?}"
+            );
+        }
+    }
+    assert_eq!(host.names(), names, "nothing was made");
+}
+
+#[test]
+fn a_database_is_reached_through_a_linked_folder_but_not_by_a_link_of_its_own() {
+    let (host, _) = Host::with_key_of("alice");
+    symlink(".", host.path("folder")).unwrap();
+    symlink("keys.db", host.path("link.db")).unwrap();
+    assert_eq!(host.apikey(&["show", "alice", "--db", "folder/keys.db"]).run().status, 0);
+    for args in COMMANDS {
+        assert_eq!(outcome_of(&host, &[args, &["--db", "link.db"]].concat(), "x").status, 6);
+    }
+    host.apikey(&["list", "--db", "link.db"]).fails(6, "apikey: <folder>/link.db is not a regular file\n");
+}
+
+#[test]
+fn a_database_with_a_second_name_is_refused() {
+    let (host, _) = Host::with_key_of("alice");
+    fs::hard_link(host.database(), host.path("second.db")).unwrap();
+    assert_all_fail(&host, 6);
+    host.apikey(&["list"]).fails(
+        6,
+        "apikey: <folder>/keys.db has 2 hard links\na database has exactly one name; remove the others\n",
+    );
+}
+
+const WRITING: [&[&str]; 3] =
+    [&["create", "bob"], &["refresh", "alice", "--yes"], &["revoke", "alice", "--yes"]];
+
+#[test]
+fn without_a_path_the_database_is_in_the_user_s_data_folder() {
+    let host = Host::new();
+    let run = |args: &[&str]| {
+        host.apikey_unprivileged(args).env_remove("APIKEY_DB").env("HOME", host.folder()).run()
+    };
+    assert_eq!(run(&["list"]).status, 6);
+    assert_eq!(host.names(), [""; 0], "only what issues a key makes the folder");
+    assert_eq!(run(&["create", "alice"]).status, 0);
+    assert_eq!(host.mode(".local/share/apikey"), 0o700);
+    assert_eq!(host.mode(".local/share/apikey/keys.db"), 0o600);
+    assert_eq!(run(&["show", "alice"]).status, 0);
+}
+
+#[test]
+fn a_stream_that_is_closed_is_not_taken_for_the_database() {
+    let (host, key) = Host::with_key_of("alice");
+    for streams in ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"] {
+        for args in ["list", "show nobody", "create --frobnicate", "revoke nobody --yes", "create alice"] {
+            let mut shell = std::process::Command::new("sh");
+            shell.args(["-c", &format!("exec \"$0\" {args} {streams}"), APIKEY]);
+            let status = shell.env("APIKEY_DB", host.database()).output().unwrap().status;
+            assert!(status.code().is_some_and(|code| code <= 8), "{args} {streams}: {status}");
+            assert_eq!(host.status_of(&key), "active", "{args} {streams}");
+        }
+    }
+    let integrity: String = host.sqlite().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+}
+
+#[test]
+fn a_timeout_may_be_as_long_as_any_duration() {
+    let (host, _) = Host::with_key_of("alice");
+    for args in [&["show", "alice"][..], &["refresh", "alice", "-y"], &["list"]] {
+        assert_eq!(host.apikey(&[args, &["--timeout", "1000y"]].concat()).run().status, 0);
+    }
+}
+
+#[test]
+fn hostile_text_in_the_database_does_not_reach_the_terminal() {
+    const HOSTILE: &str = "x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
+    const ESCAPED: &str = r"x\u{1b}[31m\u{9b}1m\n\r\u{202e}\u{200b}\u{2028}\u{feff}\u{7f}\u{e0041}y";
+    let (host, key) = Host::with_key_of("alice");
+    let spoil =
+        "UPDATE keys SET name = ?1, id = ?1, key_file = '/none/' || ?1 || '/key', key_file_mode = 384";
+    host.sqlite().execute(spoil, [HOSTILE]).unwrap();
+    let shown = host.apikey(&["show", "alice"]).run();
+    assert!(shown.is_printable() && shown.stdout.matches(ESCAPED).count() == 3, "{shown:?}");
+    let json = host.apikey(&["show", "alice", "--json"]).run();
+    assert!(json.is_printable() && json.json()["name"] == HOSTILE, "{json:?}");
+
+    let refused = host.apikey(&["refresh", "alice", "--yes"]).run();
+    assert!(refused.is_printable() && refused.stderr.contains(ESCAPED), "{refused:?}");
+    assert_eq!(refused.status, 8, "{refused:?}");
+    host.execute("UPDATE keys SET key_file = NULL");
+    let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json"]).run();
+    assert!(refreshed.is_printable() && refreshed.json()["name"] == HOSTILE, "{refreshed:?}");
+
+    host.sqlite().execute("UPDATE keys SET user = ?1", [HOSTILE]).unwrap();
+    let listed = host.apikey(&["list", "--all"]).run();
+    assert!(listed.is_printable() && listed.stdout.matches(ESCAPED).count() == 4, "{listed:?}");
+    let json = host.apikey(&["list", "--json"]).run();
+    assert!(json.is_printable() && json.json()["keys"][0]["user"] == HOSTILE, "{json:?}");
+    for args in [&["verify"][..], &["verify", "--json"]] {
+        let refused = host.apikey(args).input(&*key).run();
+        assert!(refused.status == 5 && refused.is_printable(), "{refused:?}");
+    }
+    host.execute("UPDATE keys SET status = 'pending', key_file = '/none/key', key_file_mode = 384, revoked_at = NULL WHERE status = 'revoked'");
+    for args in [&["verify"][..], &["verify", "--json"]] {
+        let accepted = host.apikey(args).input(&*key).run();
+        assert!(accepted.status == 0 && accepted.is_printable(), "{accepted:?}");
+    }
+}
+
+#[test]
+fn a_writer_who_waits_in_vain_says_so_when_the_time_is_over() {
+    let (host, _) = Host::with_key_of("alice");
+    let lock = OpenOptions::new().write(true).open(host.path("keys.db-lock")).unwrap();
+    let transaction = host.sqlite();
+    for timeout in ["0s", "300ms"] {
+        let fails = |args: &[&str]| {
+            let start = Instant::now();
+            host.apikey(&[args, &["--timeout", timeout]].concat()).fails(
+                6,
+                "apikey: <folder>/keys.db is locked by another process\n\
+                 try again, or wait longer with --timeout\n",
+            );
+            let waited = start.elapsed();
+            let least = if timeout == "0s" { Duration::ZERO } else { Duration::from_millis(290) };
+            assert!((least..Duration::from_secs(8)).contains(&waited), "{args:?}: {waited:?}");
+        };
+        lock.lock().unwrap();
+        WRITING.iter().for_each(|args| fails(args));
+        lock.unlock().unwrap();
+        transaction.execute_batch("BEGIN IMMEDIATE").unwrap();
+        WRITING.iter().for_each(|args| fails(args));
+        assert_eq!(host.apikey(&["list", "--timeout", timeout]).run().status, 0);
+        transaction.execute_batch("ROLLBACK").unwrap();
+    }
+    assert_eq!(host.accepted(), 1);
+}
+
+#[test]
+fn a_writer_who_waits_gets_its_turn() {
+    let (host, _) = Host::with_key_of("alice");
+    let lock = OpenOptions::new().write(true).open(host.path("keys.db-lock")).unwrap();
+    lock.lock().unwrap();
+    let waiting = host.apikey(&["create", "bob"]).spawn();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(host.accepted(), 1);
+    lock.unlock().unwrap();
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_copy_made_by_sqlite_works_although_it_has_no_log() {
+    let (host, key) = Host::with_key_of("alice");
+    host.execute(&format!("VACUUM INTO '{}'", host.path("copy.db").display()));
+    let is_wal = || fs::read(host.path("copy.db")).unwrap()[18..20] == [2, 2];
+    let before = host.contents();
+    let on_copy = |args: &[&str]| host.apikey(&[args, &["--db", "copy.db"]].concat());
+    on_copy(&["verify"]).input(&*key).gives(0, "<prefix> is accepted: the active key of alice\n", "");
+    assert_eq!(on_copy(&["show", "alice"]).run().status, 0);
+    assert_eq!(on_copy(&["list"]).run().status, 0);
+    assert!(!is_wal() && host.contents() == before, "reading changes nothing");
+    on_copy(&["refresh", "alice", "--yes", "--quiet"]).gives(0, "<key>\n", "");
+    assert!(is_wal());
+    on_copy(&["verify"])
+        .input(&*key)
+        .fails(5, "apikey: not accepted: <prefix>, a key of alice, is revoked\n");
+    assert_eq!(host.status_of(&key), "active", "the original is as it was");
+}
+
+#[test]
+fn a_service_that_may_only_read_finds_the_key_in_the_view() {
+    let (host, _) = Host::with_key_of("alice");
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let service = Connection::open_with_flags(host.database(), flags).unwrap();
+    let count = || -> u32 {
+        service
+            .query_row("SELECT count(*) FROM accepted_keys WHERE user = 'alice'", [], |row| row.get(0))
+            .unwrap()
+    };
+    assert_eq!(count(), 1);
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    assert_eq!(count(), 2);
+    host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
+    assert_eq!(count(), 0);
+}

@@ -1,0 +1,174 @@
+//! Who may read and write a database, and whose it may be.
+
+use std::fs;
+use std::os::unix::fs::{chown, lchown};
+use std::os::unix::process::CommandExt as _;
+
+use crate::common::Host;
+use crate::{COMMANDS, WRITING, assert_all_fail};
+
+#[test]
+fn what_others_may_write_is_forbidden() {
+    for name in ["", "keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+        let (host, _) = Host::with_key_of("alice");
+        host.chmod(name, host.mode(name) | 0o002);
+        assert_all_fail(&host, 7);
+        let path = host.path(name).display().to_string();
+        let path = path.trim_end_matches('/').replace(host.folder().to_str().unwrap(), "<folder>");
+        let hint = match name {
+            "" => "use a folder that nobody else may write".to_owned(),
+            _ => format!("chmod o-w {path}"),
+        };
+        host.apikey(&["list"]).fails(7, format!("apikey: others may write {path}\n{hint}\n"));
+    }
+    let host = Host::new();
+    fs::create_dir(host.path("open")).unwrap();
+    host.chmod("open", 0o1777);
+    let outcome = host.apikey(&["create", "alice", "--db", "open/keys.db", "--json"]).run();
+    assert_eq!((outcome.status, outcome.code().as_str()), (7, "FORBIDDEN"));
+    assert!(fs::read_dir(host.path("open")).unwrap().next().is_none(), "nothing was made");
+}
+
+const READING: [&[&str]; 2] = [&["show", "alice"], &["list"]];
+
+#[test]
+fn a_database_that_may_only_be_read_is_read_and_not_written() {
+    for folder_mode in [0o500, 0o700] {
+        let (host, key) = Host::with_key_of("alice");
+        for name in ["keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+            host.chmod(name, 0o400);
+        }
+        host.chmod("", folder_mode);
+        let before = host.contents();
+        for args in READING {
+            assert_eq!(host.apikey_unprivileged(args).run().status, 0, "{args:?}");
+        }
+        host.apikey_unprivileged(&["verify"]).input(key).gives(
+            0,
+            "<prefix> is accepted: the active key of alice\n",
+            "",
+        );
+        for args in WRITING {
+            host.apikey_unprivileged(args).fails(
+                7,
+                "apikey: <folder>/keys.db may not be written\nrun apikey as a user who may write it\n",
+            );
+        }
+        assert!(host.contents() == before);
+        host.chmod("", 0o700);
+    }
+}
+
+#[test]
+fn a_database_that_may_not_be_read_is_forbidden() {
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+        let (host, key) = Host::with_key_of("alice");
+        host.chmod(name, 0);
+        for args in COMMANDS {
+            host.apikey_unprivileged(args).input(&*key).fails(
+                7,
+                format!(
+                    "apikey: <folder>/{name} may not be read\n\
+                     who verifies keys needs read permission for the database, its -wal and its -shm\n"
+                ),
+            );
+        }
+    }
+}
+
+#[test]
+fn a_folder_that_may_not_be_written_gets_no_database() {
+    let host = Host::new();
+    host.chmod("", 0o500);
+    host.apikey_unprivileged(&["create", "alice"])
+        .fails(7, "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n");
+    host.chmod("", 0o700);
+    assert_eq!(host.names(), [""; 0]);
+}
+
+#[test]
+fn a_lock_that_may_not_be_taken_keeps_writers_out_and_nobody_else() {
+    let (host, key) = Host::with_key_of("alice");
+    host.chmod("keys.db-lock", 0o400);
+    for args in READING {
+        assert_eq!(host.apikey_unprivileged(args).run().status, 0, "{args:?}");
+    }
+    assert_eq!(host.apikey_unprivileged(&["verify"]).input(key).run().status, 0);
+    for args in WRITING {
+        host.apikey_unprivileged(args)
+            .fails(7, "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n");
+    }
+}
+
+#[test]
+#[ignore = "needs root: nobody else can give a file away"]
+fn root_uses_no_database_that_another_user_could_swap() {
+    assert!(nix::unistd::geteuid().is_root());
+    for name in ["", "keys.db", "keys.db-wal", "keys.db-lock"] {
+        let (host, _) = Host::with_key_of("alice");
+        lchown(host.path(name), Some(65_534), None).unwrap();
+        assert_all_fail(&host, 7);
+    }
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act as two users"]
+fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
+    let host = Host::new();
+    let member = |uid: u32, args: &[&str]| {
+        let run = host.program(host.apikey_for_all(), args).with(|command| {
+            command.uid(uid).gid(1000);
+        });
+        run.run()
+    };
+    chown(host.folder(), Some(1001), Some(1000)).unwrap();
+    host.chmod("", 0o2770);
+    assert_eq!(member(1001, &["create", "alice"]).status, 0);
+    host.chmod("keys.db", 0o660);
+    for side_file in ["keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+        fs::remove_file(host.path(side_file)).unwrap();
+    }
+    // What is missing is made by one of them, and used by both.
+    for (uid, args) in [
+        (1002, &["list"][..]),
+        (1002, &["create", "bob"]),
+        (1001, &["create", "carol"]),
+        (1002, &["refresh", "alice", "--yes"]),
+        (1001, &["list"]),
+    ] {
+        let outcome = member(uid, args);
+        assert_eq!(outcome.status, 0, "{uid} {args:?}: {outcome:?}");
+    }
+    assert_eq!(host.mode("keys.db-lock"), 0o660);
+    assert_eq!(member(1003, &["list"]).status, 0);
+    assert_eq!(host.apikey(&["list"]).run().status, 7, "root would write what a member can swap");
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act as somebody in another group"]
+fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database() {
+    let host = Host::new();
+    chown(host.folder(), Some(1001), Some(1003)).unwrap();
+    for (mode, status) in [(0o770, 7), (0o750, 0)] {
+        host.chmod("", mode);
+        let run = host.program(host.apikey_for_all(), &["create", "alice"]).with(|command| {
+            command.uid(1001).gid(1001);
+        });
+        assert_eq!(run.run().status, status, "{mode:o}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: to anybody else it is a group's database"]
+fn root_uses_no_database_that_its_group_may_write() {
+    let (host, _) = Host::with_key_of("alice");
+    chown(host.folder(), None, Some(1000)).unwrap();
+    host.chmod("", 0o750);
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+        chown(host.path(name), None, Some(1000)).unwrap();
+        assert_eq!(host.apikey(&["list"]).run().status, 0);
+        host.chmod(name, 0o660);
+        assert_all_fail(&host, 7);
+        host.chmod(name, 0o600);
+    }
+}

@@ -1,0 +1,173 @@
+//! Telling the reader of a key file of the new key, while both keys are accepted.
+
+use std::fs;
+
+use crate::common::{APIKEY, Host};
+use crate::{content, host_with_key_file};
+
+#[test]
+fn revoke_first_and_grace_exclude_each_other() {
+    let outcome = Host::new().apikey(&["refresh", "web", "-y", "--revoke-first", "--grace", "1h"]).run();
+    assert_eq!(outcome.status, 2, "{outcome:?}");
+}
+
+#[test]
+fn a_reload_needs_a_key_file() {
+    let (host, key) = Host::with_key_of("alice");
+    host.apikey(&["refresh", "alice", "--yes", "--reload", "true"]).fails(
+        2,
+        "apikey: there is no key file whose reader could be told\n\
+         --reload goes with --key-file, or with a key that went to one before\n",
+    );
+    assert_eq!(host.status_of(&key), "active");
+}
+
+#[test]
+fn the_reload_command_runs_while_both_keys_are_accepted_and_never_sees_the_key() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    host.write("old.key", old.as_bytes());
+    let look = format!(
+        "env > env; cat web.key > seen; {APIKEY} verify -q --db keys.db --key-file old.key && \
+         {APIKEY} verify --db keys.db --key-file web.key >&2"
+    );
+    let outcome = host.apikey(&["refresh", "web", "--yes", "--reload", &look, "--json"]).run();
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert_eq!(outcome.json()["key"], serde_json::Value::Null);
+    assert!(outcome.stderr.ends_with("is accepted: the pending key of web\n"), "{outcome:?}");
+    let new = content(&host, "web.key");
+    assert_eq!(content(&host, "seen"), new);
+    let env = content(&host, "env");
+    assert!(!env.contains(&new[15..]) && !env.contains(&old[15..]), "{env}");
+    let path = fs::canonicalize(host.path("web.key")).unwrap();
+    for line in [
+        "APIKEY_USER=web",
+        &format!("APIKEY_PREFIX={}", &new[..15]),
+        &format!("APIKEY_KEY_FILE={}", path.display()),
+    ] {
+        assert!(env.lines().any(|found| found == line), "{line} is not in {env}");
+    }
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
+}
+
+#[test]
+fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_from_there() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "--yes", "--reload", "exit 7"]).fails(
+        9,
+        "apikey: <prefix> of web is accepted, but its delivery to <folder>/web.key is not done: \
+         it is in place, but the reload command failed: exit status: 7\n\
+         run the same command again to go on from there, or end all keys of web with `apikey revoke web`\n",
+    );
+    let new = content(&host, "web.key");
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("active", "pending"));
+    // Whatever else is written meanwhile does not take the old key from the daemon that still has it.
+    host.apikey(&["create", "other"]).gives(
+        0,
+        "<key>\n",
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
+         Issued <prefix> to other. The key is shown only once.\n",
+    );
+    assert_eq!(host.status_of(&old), "active");
+    host.apikey(&["refresh", "web", "-yq", "--reload", "touch reloaded"]).gives(0, "", "");
+    assert!(host.path("reloaded").exists());
+    assert_eq!(content(&host, "web.key"), new, "a third key was issued");
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
+}
+
+#[test]
+fn a_refresh_goes_on_with_a_first_delivery_without_being_told_where_to() {
+    let (host, old) = Host::with_key_of("web");
+    let refresh = ["refresh", "web", "-yq", "--key-file", "web.key", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    let new = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
+    assert_eq!(content(&host, "web.key"), new);
+}
+
+#[test]
+fn revoke_ends_a_key_that_waits_for_its_reload_too() {
+    let host = host_with_key_file();
+    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    assert_eq!(host.accepted(), 0);
+    assert_eq!(host.status_of(&content(&host, "web.key")), "revoked");
+}
+
+#[test]
+fn revoke_first_ends_the_old_key_before_the_reload() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    host.write("old.key", old.as_bytes());
+    let look = format!("{APIKEY} verify --json --db keys.db --key-file old.key > verdict; true");
+    let outcome =
+        host.apikey(&["refresh", "web", "--yes", "--revoke-first", "--reload", &look, "--json"]).run();
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(content(&host, "verdict").contains("\"status\":\"revoked\""));
+    assert_eq!(outcome.json()["previous_key_revoked"], true);
+    assert_eq!(outcome.json()["previous_key_prefix"], old[..15]);
+}
+
+#[test]
+fn a_key_that_expires_while_it_waits_for_its_reload_is_not_made_the_active_one() {
+    let host = host_with_key_file();
+    let refresh = ["refresh", "web", "-yq", "--expires-in", "1ms", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    host.apikey(&["refresh", "web", "-yq", "--reload", "true"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn a_key_that_expires_while_its_reader_is_told_does_not_end_the_old_one() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let refresh = ["refresh", "web", "--yes", "--expires-in", "200ms", "--reload", "sleep 0.3"];
+    host.apikey(&refresh).fails(
+        9,
+        "apikey: <prefix> of web has expired before its delivery was done\n\
+         the old key is still accepted; run `apikey refresh web` again\n",
+    );
+    assert_eq!(host.status_of(&old), "active");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    let waiting = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "-y", "--revoke-first"]).gives(
+        0,
+        "",
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
+         Issued <prefix> to web. The key is in <folder>/web.key.\n\
+         <prefix> is revoked.\n<prefix> is revoked.\n",
+    );
+    assert_eq!((host.status_of(&old).as_str(), host.status_of(&waiting).as_str()), ("revoked", "revoked"));
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
+    let host = host_with_key_file();
+    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    for more in [
+        &["--name", "new"][..],
+        &["--expires-in", "1d"],
+        &["--grace", "1h"],
+        &["--key-file", "other.key"],
+        &["--key-file", "web.key", "--key-file-mode", "640"],
+    ] {
+        host.apikey(&[&["refresh", "web", "-yq"], more].concat()).fails(
+            9,
+            "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
+             finish that with `apikey refresh web --reload COMMAND` and no other option, \
+             or end the keys of web with `apikey revoke web`\n",
+        );
+    }
+    assert_eq!(host.accepted(), 2);
+}
