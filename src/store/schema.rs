@@ -80,18 +80,19 @@ pub fn check_version(database: &Path, application_id: u32, user_version: u32) ->
     Ok(())
 }
 
-/// Whether the schema is [`SCHEMA`] to the letter. What SQLite itself adds (`sqlite_stat1`) is
-/// left out.
+/// Whether the schema is [`SCHEMA`] to the letter. What SQLite itself adds is left out: indexes without
+/// a text, and `sqlite_stat1`.
 pub fn is_unchanged(connection: &Connection) -> rusqlite::Result<bool> {
-    let mut statement = connection
-        .prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL AND substr(name, 1, 7) <> 'sqlite_'")?;
+    let mut statement = connection.prepare("SELECT sql FROM sqlite_schema")?;
     let mut rows = statement.query([])?;
     let mut found = 0;
     while let Some(row) = rows.next()? {
-        if !SCHEMA.contains(&row.get_ref(0)?.as_str().unwrap_or_default()) {
-            return Ok(false);
+        match row.get_ref(0)?.as_str_or_null() {
+            Ok(None) => {}
+            Ok(Some(sql)) if sql.starts_with("CREATE TABLE sqlite_") => {}
+            Ok(Some(sql)) if SCHEMA.contains(&sql) => found += 1,
+            _ => return Ok(false),
         }
-        found += 1;
     }
     Ok(found == SCHEMA.len())
 }
