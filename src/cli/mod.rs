@@ -43,7 +43,8 @@ Exit status:
 /// What [`command`] returns.
 pub use clap::Command as ClapCommand;
 
-/// The definitions of the command line: what completion and the manual are made from.
+/// The definitions of the command line: what completion and the manual are made from. Those of a
+/// command are complete once [`ClapCommand::build`] was called.
 pub fn command() -> ClapCommand {
     Cli::command()
 }

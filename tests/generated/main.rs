@@ -107,11 +107,24 @@ fn the_manual_is_clean_to_mandoc() {
 }
 
 #[test]
+fn a_command_says_of_itself_what_the_list_of_commands_says_of_it() {
+    let about = |command: &apikey::cli::ClapCommand| command.get_about().map(ToString::to_string);
+    let listed = apikey::cli::command();
+    let mut built = listed.clone();
+    built.build();
+    for command in listed.get_subcommands() {
+        assert_eq!(about(command), about(built.find_subcommand(command.get_name()).unwrap()));
+    }
+}
+
+#[test]
 fn the_examples_of_the_help_run_as_they_stand() {
     let host = Host::new();
     fs::create_dir(host.path("web")).unwrap();
     host.chmod("web", 0o755);
-    let examples = examples::of(&apikey::cli::command());
+    let mut program = apikey::cli::command();
+    program.build();
+    let examples = examples::of(&program);
     assert!(examples.len() >= 12, "the help has lost its examples");
     let mut script = "set -eu\n".to_owned();
     for command in examples {

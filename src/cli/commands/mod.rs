@@ -15,14 +15,24 @@ use super::args::Global;
 use super::output::Output;
 use crate::error::Result;
 
+// Deferred: only the command that is given has its arguments put together. What the list of commands
+// says of each is here therefore, too.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
+    /// Issue a user's key and print it, once
     Create(create::Create),
+    /// Show what is known of a user's current key; never the key
     Show(show::Show),
+    /// Replace a user's key and print the new one, once
     Refresh(refresh::Refresh),
+    /// Stop accepting a user's key, at once and for good
     Revoke(revoke::Revoke),
+    /// Say whose key standard input holds, or why it is refused
     Verify(verify::Verify),
+    /// List the accepted keys of a user, or of everyone
     List(list::List),
+    /// Print the script that makes a shell complete apikey's arguments
     Completions(completions::Completions),
 }
 
