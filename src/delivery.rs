@@ -194,10 +194,8 @@ impl Writer<'_> {
                     "{} of {} has expired before its delivery was done",
                     pending.prefix, pending.user
                 );
-                return Err(Error::new(Code::DeliveryPending, message).hint(format!(
-                    "the old key is still accepted; run `apikey refresh {}` again",
-                    pending.user
-                )));
+                return Err(Error::new(Code::DeliveryPending, message)
+                    .hint(format!("run `apikey refresh {}` again", pending.user)));
             }
             let old = transaction.current(&pending.user, None, now)?;
             let replace = |old| replace(transaction, old, pending.grace, now);
