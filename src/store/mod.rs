@@ -187,9 +187,8 @@ impl Store {
     fn begin(&self, behavior: TransactionBehavior) -> Result<rusqlite::Transaction<'_>> {
         let failed = |error| self.failed(&error);
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behavior).map_err(failed)?;
-        let version =
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        schema::check_version(self.location.path(), schema::APPLICATION_ID, version)?;
+        let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
+        schema::check_version(self.location.path(), pragma("application_id")?, pragma("user_version")?)?;
         if !schema::is_unchanged(&transaction).map_err(failed)? {
             let message = format!(
                 "{} is not an apikey database: its schema was changed",

@@ -66,6 +66,10 @@ fn a_database_whose_schema_was_changed_is_not_written() {
         "ALTER TABLE keys ADD COLUMN more TEXT",
         "ALTER TABLE keys RENAME TO others",
         "DROP VIEW accepted_keys; CREATE VIEW accepted_keys AS SELECT * FROM keys",
+        // Only a schema that is written by hand can have a trigger of that name.
+        "PRAGMA writable_schema = ON;
+         INSERT INTO sqlite_schema VALUES ('trigger', 'sqlite_thief', 'keys', 0,
+         'CREATE TRIGGER sqlite_thief AFTER INSERT ON keys BEGIN UPDATE keys SET user = ''mallory''; END')",
     ] {
         let (host, key) = host_without_log(1);
         host.execute(change);
@@ -84,6 +88,18 @@ fn statistics_are_no_change_of_the_schema() {
     let (host, _) = Host::with_key_of("alice");
     host.execute("ANALYZE");
     host.apikey(&["create", "bob", "--quiet"]).gives(0, "<key>\n", "");
+}
+
+#[test]
+fn a_database_that_is_another_program_s_by_its_log_is_not_written() {
+    let (host, _) = Host::with_key_of("alice");
+    let keeps_the_log = host.sqlite();
+    keeps_the_log.execute_batch("PRAGMA application_id = 12345").unwrap();
+    let before = host.contents();
+    for args in COMMANDS.into_iter().filter(|args| *args != ["verify"]) {
+        assert_eq!(outcome_of(&host, args, "x").status, 6, "{args:?}");
+    }
+    assert!(host.contents() == before);
 }
 
 #[test]
