@@ -48,6 +48,24 @@ fn a_create_that_is_killed_leaves_no_accepted_key_that_was_not_printed() {
 
 #[test]
 #[ignore = "needs strace"]
+fn a_create_that_is_killed_on_a_copy_without_a_log_leaves_a_database_that_works() {
+    let (original, bob) = Host::with_key_of("bob");
+    let before = Host::new();
+    original.execute(&format!("VACUUM INTO '{}'", before.database().display()));
+    let mut tally = Tally::default();
+    let total = kill_at_each_call(
+        || before.copy(),
+        &["create", "alice"],
+        |host, outcome, at| {
+            tally.add(&host.database(), outcome, &[&bob], None, at);
+            goes_on(&host.database(), at);
+        },
+    );
+    tally.assert_is_complete(total);
+}
+
+#[test]
+#[ignore = "needs strace"]
 fn a_refresh_that_is_killed_leaves_the_old_key_accepted_or_the_new_one_that_was_printed() {
     let (before, bob, alice) = bob_and_alice();
     let mut tally = Tally::default();

@@ -123,8 +123,11 @@ impl Store {
     ) -> Result<T> {
         if !self.is_wal {
             self.read(|_| Ok(()))?;
+            // All that changes is in the first sector of the file, which a disk writes whole: no
+            // journal, which a kill would leave and which is refused, has to keep what was there.
             self.connection
-                .pragma_update(None, "journal_mode", "WAL")
+                .pragma_update(None, "journal_mode", "MEMORY")
+                .and_then(|()| self.connection.pragma_update(None, "journal_mode", "WAL"))
                 .map_err(|error| self.failed(&error))?;
             self.is_wal = true;
         }
