@@ -5,9 +5,10 @@
 mod common;
 
 use std::cell::RefCell;
+use std::fs;
 
 use common::Host;
-use common::aftermath::{Tally, accepted, goes_on, hash_of};
+use common::aftermath::{Tally, accepted, goes_on, hash_of, printed};
 use common::strace::{Call, Fault, at_each_call, kill_at_each_call};
 use common::verifier::Verifier;
 use rusqlite::{Connection, OpenFlags};
@@ -284,6 +285,19 @@ fn a_revoke_that_is_killed_can_be_run_again() {
         },
     );
     assert!(revoked > 0 && not_revoked > 0, "{revoked} and {not_revoked}");
+}
+
+/// After an fsync that failed, the next one does not write the same again: fsync(2).
+#[test]
+#[ignore = "needs strace"]
+fn a_key_whose_log_could_not_be_synced_is_in_the_database_itself() {
+    let (host, _) = Host::with_key_of("bob");
+    let commit = Call { name: "fsync".into(), number: 1 };
+    let outcome = host.with_fault(&["create", "alice"], &commit, Fault::Error("EIO")).unwrap();
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let without_log = Host::new();
+    without_log.write("keys.db", &fs::read(host.database()).unwrap());
+    assert!(accepted(&without_log.database()).contains(&printed(&outcome).unwrap()));
 }
 
 #[test]

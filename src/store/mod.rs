@@ -222,14 +222,31 @@ impl Store {
             .optional()
             .map_err(|error| unknown(self.failed(&error)))?;
         let took_hold = status.as_deref() == Some(outcome.status.as_str());
-        // A write of what is there already. Where the commit took hold it was perhaps its fsync that
-        // failed: the next one covers it too. Where it did not, it is buried; and where that fails,
-        // the disk takes no write at all, and there is nothing more to be done.
-        let written = self.connection.pragma_update(None, "user_version", schema::VERSION);
-        match written {
-            Err(error) if took_hold => Err(unknown(self.failed(&error))),
-            _ => Ok(took_hold),
+        let lasts = match took_hold {
+            true => self.make_last(),
+            // It is buried by a write of what is there already. Where that fails, the disk takes no
+            // write at all, and there is nothing more to be done.
+            false => self.write_nothing().map(|()| true).or(Ok(true)),
+        };
+        match lasts {
+            Ok(true) => Ok(took_hold),
+            Ok(false) => Err(unknown(failure::locked(&self.location))),
+            Err(error) => Err(unknown(self.failed(&error))),
         }
+    }
+
+    /// Puts on the disk what the log holds, although an fsync of the log may have failed: another one
+    /// would not write it again (fsync(2)). So all of it is written to the database, and the log is
+    /// started anew, so that nothing of it is read after a power cut. `false` where a reader is in the
+    /// way.
+    fn make_last(&self) -> rusqlite::Result<bool> {
+        let log = checkpoint(&self.connection, Checkpoint::Truncate)?;
+        self.write_nothing().map(|()| log.in_log == 0)
+    }
+
+    /// A transaction that changes nothing.
+    fn write_nothing(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "user_version", schema::VERSION)
     }
 
     fn failed(&self, error: &rusqlite::Error) -> Error {

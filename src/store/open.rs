@@ -85,6 +85,8 @@ pub enum Checkpoint {
     Noop,
     /// As many as nobody is reading from the log.
     Passive,
+    /// All, once nobody is reading from the log, which is empty then.
+    Truncate,
 }
 
 /// How many pages the log has, and how many of them are in the database.
@@ -98,6 +100,7 @@ pub fn checkpoint(connection: &Connection, mode: Checkpoint) -> rusqlite::Result
     let sql = match mode {
         Checkpoint::Noop => "PRAGMA wal_checkpoint(NOOP)",
         Checkpoint::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
+        Checkpoint::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
     };
     connection.query_row(sql, [], |row| Ok(Log { in_log: row.get(1)?, moved: row.get(2)? }))
 }
