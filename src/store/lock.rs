@@ -9,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, ErrorKind::NotFound, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -21,6 +21,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
 use crate::error::{Code, Error, Result};
+use crate::trust::WRITABLE_BY_GROUP;
 
 /// Linux's PATH_MAX.
 const LONGEST_PATH: u64 = 4096;
@@ -35,7 +36,16 @@ impl WriteLock {
     /// Waits up to `timeout` for the lock on the file at `path`, which is made 0600 where it is
     /// missing. `None` where the time is over.
     pub fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
-        let failed = |error: io::Error| Error::io(&error, "lock", path, Code::DbError);
+        let failed = |error: io::Error| {
+            let failed = Error::io(&error, "lock", path, Code::DbError);
+            match failed.code() {
+                Code::Forbidden if path.exists() => {
+                    failed.hint("give it the group and the mode of the database")
+                }
+                Code::Forbidden => failed.hint("run apikey as a user who may write the folder"),
+                _ => failed,
+            }
+        };
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -45,11 +55,6 @@ impl WriteLock {
             .custom_flags(OFlag::O_NOFOLLOW.bits())
             .open(path)
             .map_err(failed)?;
-        let found = file.metadata().map_err(failed)?;
-        if found.mode() & 0o600 != 0o600 && found.uid() == geteuid().as_raw() {
-            // The umask left less of a new file than the next to lock it needs.
-            file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
-        }
         match file.try_lock() {
             Ok(()) => Ok(Some(WriteLock { file })),
             Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
@@ -80,15 +85,19 @@ impl WriteLock {
     }
 
     /// Lets whoever may write the database take the lock, and nobody who may only read it: a lock
-    /// held for ever would keep every writer out.
+    /// held for ever would keep every writer out. Whatever the umask left of a new file, too.
     pub fn share_with_writers_of(&self, database: &Path) -> Result<()> {
         let failed = |error: io::Error| {
             Error::io(&error, "share the lock with the writers of", database, Code::DbError)
         };
-        let group_writes = database.symlink_metadata().map_err(failed)?.mode() & 0o020;
-        let wanted = if group_writes == 0 { 0o600 } else { 0o660 };
+        let group_writes = match database.symlink_metadata() {
+            Ok(found) => found.mode() & WRITABLE_BY_GROUP != 0,
+            Err(error) if error.kind() == NotFound => false,
+            Err(error) => return Err(failed(error)),
+        };
+        let wanted = if group_writes { 0o660 } else { 0o600 };
         let found = self.file.metadata().map_err(failed)?;
-        if found.mode() & 0o777 != wanted {
+        if found.mode() & 0o777 != wanted && found.uid() == geteuid().as_raw() {
             self.file.set_permissions(Permissions::from_mode(wanted)).map_err(failed)?;
         }
         Ok(())

@@ -109,9 +109,7 @@ impl Store {
             let message = format!("{} may not be written", self.location.path().display());
             return Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"));
         }
-        let lock = lock(&self.location, self.timeout)?;
-        lock.share_with_writers_of(self.location.path())?;
-        Ok(lock)
+        lock(&self.location, self.timeout)
     }
 
     /// Does `work` as one immediate transaction, which is committed where that succeeds and undone
@@ -156,19 +154,18 @@ impl Store {
         if self.read_only || !self.is_wal || key.last_used_at.is_some_and(recent) {
             return Ok(false);
         }
-        let Some(_lock) = WriteLock::acquire(&self.location.side_file("-lock"), Duration::ZERO)? else {
-            return Ok(false);
-        };
+        let Some(_lock) = try_lock(&self.location, Duration::ZERO)? else { return Ok(false) };
         let failed = |error| failure(&error, &self.location);
         self.connection.busy_timeout(Duration::ZERO).map_err(failed)?;
         self.connection.pragma_update(None, "synchronous", "NORMAL").map_err(failed)?;
         let written = self.begin_write().and_then(|transaction| {
-            Transaction { connection: &transaction, location: &self.location }.record_use(key, now)?;
-            transaction.commit().map_err(failed)
+            let written =
+                Transaction { connection: &transaction, location: &self.location }.record_use(key, now)?;
+            transaction.commit().map_err(failed).map(|()| written)
         });
         self.connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
         set_timeout(&self.connection, self.timeout).map_err(failed)?;
-        written.map(|()| true)
+        written
     }
 
     /// Begins a transaction that may write. A log that has grown long is started anew by it.
@@ -255,5 +252,11 @@ impl Store {
 }
 
 fn lock(location: &Location, timeout: Duration) -> Result<WriteLock> {
-    WriteLock::acquire(&location.side_file("-lock"), timeout)?.ok_or_else(|| failure::locked(location))
+    try_lock(location, timeout)?.ok_or_else(|| failure::locked(location))
+}
+
+fn try_lock(location: &Location, timeout: Duration) -> Result<Option<WriteLock>> {
+    let lock = WriteLock::acquire(&location.side_file("-lock"), timeout)?;
+    lock.iter().try_for_each(|lock| lock.share_with_writers_of(location.path()))?;
+    Ok(lock)
 }

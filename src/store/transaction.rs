@@ -158,11 +158,12 @@ impl Transaction<'_> {
         self.set_status(key, Status::Revoked, Some(revoked_at))
     }
 
-    /// Writes that the key was used now.
-    pub(crate) fn record_use(&self, key: &Record, now: Timestamp) -> Result<()> {
-        let sql = "UPDATE keys SET last_used_at = ?2 WHERE key_hash = ?1";
-        self.run(|connection| connection.prepare(sql)?.execute(params![key.key_hash, now.to_string()]))?;
-        Ok(())
+    /// Writes that the key was used now, unless another has written it since the key was read.
+    pub(crate) fn record_use(&self, key: &Record, now: Timestamp) -> Result<bool> {
+        let sql = "UPDATE keys SET last_used_at = ?2 WHERE key_hash = ?1 AND last_used_at IS ?3";
+        let before = key.last_used_at.map(|at| at.to_string());
+        let parameters = params![key.key_hash, now.to_string(), before];
+        self.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
     }
 
     /// What [`Store::list`](super::Store::list) does.

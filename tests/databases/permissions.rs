@@ -80,8 +80,11 @@ fn a_database_that_may_not_be_read_is_forbidden() {
 fn a_folder_that_may_not_be_written_gets_no_database() {
     let host = Host::new();
     host.chmod("", 0o500);
-    host.apikey_unprivileged(&["create", "alice"])
-        .fails(7, "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n");
+    host.apikey_unprivileged(&["create", "alice"]).fails(
+        7,
+        "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n\
+         run apikey as a user who may write the folder\n",
+    );
     host.chmod("", 0o700);
     assert_eq!(host.names(), [""; 0]);
 }
@@ -95,8 +98,11 @@ fn a_lock_that_may_not_be_taken_keeps_writers_out_and_nobody_else() {
     }
     assert_eq!(host.apikey_unprivileged(&["verify"]).input(key).run().status, 0);
     for args in WRITING {
-        host.apikey_unprivileged(args)
-            .fails(7, "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n");
+        host.apikey_unprivileged(args).fails(
+            7,
+            "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n\
+             give it the group and the mode of the database\n",
+        );
     }
 }
 
@@ -123,12 +129,21 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
     };
     chown(host.folder(), Some(1001), Some(1000)).unwrap();
     host.chmod("", 0o2770);
-    assert_eq!(member(1001, &["create", "alice"]).status, 0);
-    host.chmod("keys.db", 0o660);
+    let created = member(1001, &["create", "alice"]);
+    assert_eq!(created.status, 0);
+    host.write("alice.key", created.stdout.trim().as_bytes());
+    host.chmod("alice.key", 0o644);
+    let key_file = host.path("alice.key");
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+        host.chmod(name, 0o660);
+    }
+    fs::remove_file(host.path("keys.db-lock")).unwrap();
+    // What is missing is made by one of them, and used by both: by who only verifies, too.
+    assert_eq!(member(1002, &["verify", "--key-file", key_file.to_str().unwrap()]).status, 0);
+    assert_eq!(host.mode("keys.db-lock"), 0o660);
     for side_file in ["keys.db-wal", "keys.db-shm", "keys.db-lock"] {
         fs::remove_file(host.path(side_file)).unwrap();
     }
-    // What is missing is made by one of them, and used by both.
     for (uid, args) in [
         (1002, &["list"][..]),
         (1002, &["create", "bob"]),
