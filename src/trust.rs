@@ -1,9 +1,11 @@
 //! Who can change what a path names.
 //!
 //! A path is safe to open where every folder on it belongs to someone trusted and nobody else may
-//! write it, but for the group that is the caller's own. A sticky folder such as `/tmp` will do
-//! further up: there, others can add names but not take one away. The last folder is held to more,
-//! since in it the names themselves are made.
+//! write it, but for the group that is the caller's own: many a user has one to himself. Root's is
+//! shared, and where a folder has an access control list its group's permissions are those of
+//! whoever is on the list (acl(5)); so nobody's group may write where root is to work. A sticky
+//! folder such as `/tmp` will do further up: there, others can add names but not take one away. The
+//! last folder is held to more, since in it the names themselves are made.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -76,13 +78,13 @@ impl Trusted {
         }
     }
 
-    /// Checks a folder in which names are made: nobody may write it but its owner, and the members of
-    /// root's group, the caller's own, and the one that was named.
+    /// Checks a folder in which names are made: nobody may write it but its owner and, unless the caller
+    /// is root, the members of root's group, the caller's own, and the one that was named.
     pub fn check_folder(self, folder: &Path, found: &Metadata) -> Result<(), Obstacle> {
         self.check_owner(folder, found)?;
         check_others_may_not_write(folder, found)?;
-        let gid = found.gid();
-        let of_trusted = [0, getegid().as_raw()].contains(&gid) || self.group == Some(gid);
+        let groups = [Some(0), Some(getegid().as_raw()), self.group];
+        let of_trusted = !geteuid().is_root() && groups.contains(&Some(found.gid()));
         if of_trusted { Ok(()) } else { check_group_may_not_write(folder, found) }
     }
 }

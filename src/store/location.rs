@@ -4,7 +4,7 @@
 //! only where nobody but the caller and those who own the data anyway can change what it names:
 //!
 //! - every folder above belongs to root, to the caller or (unless the caller is root) to the
-//!   database's owner, and others may not write it; a sticky one such as `/tmp` will do further up;
+//!   database's owner, and nobody else may write it (`trust.rs`);
 //! - the database and each of its side files is a regular file with one link, belongs to one of
 //!   those three, and others may not write it;
 //! - where the database's group may write it, whoever is in that group is trusted like its owner,
@@ -164,7 +164,7 @@ fn check_file(path: &Path, found: &Metadata, trusted: Trusted) -> Result<()> {
     }
     trusted.check_owner(path, found).map_err(forbidden)?;
     check_others_may_not_write(path, found).map_err(forbidden)?;
-    if geteuid().is_root() && found.gid() != 0 {
+    if geteuid().is_root() {
         check_group_may_not_write(path, found).map_err(forbidden)?;
     }
     Ok(())

@@ -176,14 +176,18 @@ fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database
 #[test]
 #[ignore = "needs root: to anybody else it is a group's database"]
 fn root_uses_no_database_that_its_group_may_write() {
-    let (host, _) = Host::with_key_of("alice");
-    chown(host.folder(), None, Some(1000)).unwrap();
-    host.chmod("", 0o750);
-    for name in ["keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
-        chown(host.path(name), None, Some(1000)).unwrap();
-        assert_eq!(host.apikey(&["list"]).run().status, 0);
-        host.chmod(name, 0o660);
-        assert_all_fail(&host, 7);
-        host.chmod(name, 0o600);
+    // Of the root group, too: it may have an access control list.
+    for gid in [0, 1000] {
+        let (host, _) = Host::with_key_of("alice");
+        chown(host.folder(), None, Some(gid)).unwrap();
+        host.chmod("", 0o750);
+        for name in ["", "keys.db", "keys.db-wal", "keys.db-shm", "keys.db-lock"] {
+            let mode = host.mode(name);
+            chown(host.path(name), None, Some(gid)).unwrap();
+            assert_eq!(host.apikey(&["list"]).run().status, 0);
+            host.chmod(name, mode | 0o020);
+            assert_all_fail(&host, 7);
+            host.chmod(name, mode);
+        }
     }
 }

@@ -152,7 +152,7 @@ fn root_delivers_into_no_folder_that_somebody_else_can_swap() {
     fs::create_dir_all(host.path("theirs/keys")).unwrap();
     host.chmod("theirs", 0o755);
     host.chmod("theirs/keys", 0o755);
-    for (uid, gid, mode) in [(65_534, 0, 0o755), (0, 65_534, 0o775)] {
+    for (uid, gid, mode) in [(65_534, 0, 0o755), (0, 65_534, 0o775), (0, 0, 0o775)] {
         chown(host.path("theirs"), Some(uid), Some(gid)).unwrap();
         host.chmod("theirs", mode);
         let outcome = host.apikey(&["create", "web", "--key-file", "theirs/keys/web.key"]).run();
