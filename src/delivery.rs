@@ -21,7 +21,7 @@
 use std::process::{Command, Stdio};
 
 use crate::error::{Code, Error, Result};
-use crate::issue::{Issued, Order, Previous, Replace, current, insert, replace, undeliverable};
+use crate::issue::{Issued, Order, Previous, Replace, current, how_to_go_on, insert, replace, undeliverable};
 use crate::key::Key;
 use crate::key_file::{KeyFile, Target};
 use crate::recovery::remove_stage;
@@ -237,7 +237,5 @@ fn delivery_pending(pending: &Record, why: &str) -> Error {
     let Record { prefix, user, .. } = pending;
     let message =
         format!("{prefix} of {user} is accepted, but its delivery to {} is not done: {why}", pending.path());
-    Error::new(Code::DeliveryPending, message).hint(format!(
-        "run the same command again to go on from there, or end all keys of {user} with `apikey revoke {user}`"
-    ))
+    Error::new(Code::DeliveryPending, message).hint(how_to_go_on(pending))
 }

@@ -57,11 +57,14 @@ impl Order {
         }
     }
 
-    /// Whether it asks for no more than the next key.
-    pub fn is_plain(&self) -> bool {
-        let plain =
-            matches!(self.replace, Replace::Current { grace: Duration::ZERO, revoke_first: false, .. });
-        plain && self.name.is_none() && self.expires_in.is_none()
+    /// Whether `waiting`, a key that was delivered and waits for its reload, is what it asks for.
+    pub fn is_met_by(&self, waiting: &Record) -> bool {
+        let Replace::Current { grace, revoke_first: false, .. } = self.replace else { return false };
+        let name = self.name.as_ref().map(Name::as_str);
+        let ends = |expires_in| waiting.created_at.checked_add(expires_in);
+        (name.is_none() || name == waiting.name.as_deref())
+            && self.expires_in.is_none_or(|expires_in| ends(expires_in) == waiting.expires_at)
+            && (grace.is_zero() || grace == waiting.grace)
     }
 
     pub(crate) fn grace(&self) -> Duration {
@@ -231,16 +234,21 @@ fn key_exists(active: &Record) -> Error {
 fn not_at_its_end(unfinished: &Recovered) -> Error {
     let Record { prefix, user, .. } = &unfinished.key;
     let path = unfinished.key.path();
-    match &unfinished.end {
-        End::Stuck(reason) => Error::new(
-            Code::DeliveryPending,
-            format!("{prefix} of {user} is accepted, and still on its way to {path}: {reason}"),
-        )
-        .hint(format!("see to that and run it again, or end the keys of {user} with `apikey revoke {user}`")),
-        _ => Error::new(
-            Code::DeliveryPending,
-            format!("{prefix} of {user} is in {path} and accepted, but its reader has not been told"),
-        )
-        .hint(format!("finish that with `apikey refresh {user} --reload COMMAND` and no other option, or end the keys of {user} with `apikey revoke {user}`")),
-    }
+    let message = match &unfinished.end {
+        End::Stuck(reason) => {
+            format!("{prefix} of {user} is accepted, and still on its way to {path}: {reason}")
+        }
+        _ => format!("{prefix} of {user} is in {path} and accepted, but its reader has not been told"),
+    };
+    Error::new(Code::DeliveryPending, message).hint(how_to_go_on(&unfinished.key))
+}
+
+/// What to do about a delivery that is not at its end.
+pub(crate) fn how_to_go_on(pending: &Record) -> String {
+    let user = &pending.user;
+    let goes_on = match pending.reload_pending {
+        true => format!("`apikey refresh {user} --reload COMMAND`"),
+        false => "see to that: the next command that writes".into(),
+    };
+    format!("{goes_on} goes on from there, `apikey revoke {user}` ends all keys of {user}")
 }

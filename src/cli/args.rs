@@ -145,10 +145,10 @@ fn login_name(uid: Uid) -> Result<User> {
 /// years that can be written.
 const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
 
-/// A duration such as `90d`, `12h` or `1h 30m`.
+/// A duration such as `90d`, `12h` or `1h 30m`, to the millisecond.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     match humantime::parse_duration(text) {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(duration) if duration <= LONGEST => Ok(Duration::from_millis(duration.as_millis() as u64)),
         Ok(_) => Err("it is longer than 1000 years".into()),
         Err(error) => Err(format!("{error}; write it like 90d, 12h, 30m or 1h 30m")),
     }

@@ -65,10 +65,10 @@ pub fn issue(
     }
 }
 
-/// The key that an earlier refresh delivered to this file, and whose reader was not told: a refresh
-/// that asks for nothing else goes on with that one.
+/// The key that an earlier refresh delivered to this file, and whose reader was not told: the same
+/// refresh again, or one that asks for nothing else, goes on with that one.
 fn waiting_for_reload(writer: &Writer<'_>, order: &Order, key_file: &KeyFile) -> Option<Record> {
-    let unfinished = writer.unfinished(&order.user).filter(|_| order.is_plain())?;
+    let unfinished = writer.unfinished(&order.user).filter(|unfinished| order.is_met_by(&unfinished.key))?;
     let waits =
         matches!(unfinished.end, End::AwaitsReload) && unfinished.key.key_file.as_ref() == Some(key_file);
     waits.then(|| unfinished.key.clone())

@@ -62,7 +62,7 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
         format!(
             "{stuck}apikey: <prefix> of web is accepted, and still on its way to <folder>/web.key: \
              <folder>/web.key is a folder, not a key file\n\
-             see to that and run it again, or end the keys of web with `apikey revoke web`\n"
+             see to that: the next command that writes goes on from there, `apikey revoke web` ends all keys of web\n"
         ),
     );
     assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("pending", 3));

@@ -58,7 +58,7 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
         9,
         "apikey: <prefix> of web is accepted, but its delivery to <folder>/web.key is not done: \
          it is in place, but the reload command failed: exit status: 7\n\
-         run the same command again to go on from there, or end all keys of web with `apikey revoke web`\n",
+         `apikey refresh web --reload COMMAND` goes on from there, `apikey revoke web` ends all keys of web\n",
     );
     let new = content(&host, "web.key");
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("active", "pending"));
@@ -135,6 +135,17 @@ fn a_key_that_expires_while_its_reader_is_told_does_not_end_the_old_one() {
 }
 
 #[test]
+fn where_there_is_only_a_key_that_waits_for_its_reload_show_says_so() {
+    let host = host_with_key_file();
+    let refresh = ["refresh", "web", "--yes", "--revoke-first", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    host.apikey(&["show", "web"]).fails(
+        4,
+        "apikey: web has no active key, but <prefix>, which is pending\n`apikey list web` shows it\n",
+    );
+}
+
+#[test]
 fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
     let host = host_with_key_file();
     let old = content(&host, "web.key");
@@ -152,6 +163,27 @@ fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
 }
 
 #[test]
+fn the_same_refresh_again_goes_on_from_there_whatever_it_asks_for() {
+    for more in [
+        &["--grace", "1h"][..],
+        &["--name", "new"],
+        &["--expires-in", "1d"],
+        &["--key-file", "web.env", "--key-file-env", "KEY"],
+        &["--grace", "1h 30m", "--name", "new", "--expires-in", "1d", "--key-file", "web.key"],
+    ] {
+        let host = host_with_key_file();
+        let refresh = |reload| [&["refresh", "web", "-yq", "--reload", reload], more].concat();
+        assert_eq!(host.apikey(&refresh("false")).run().status, 9, "{more:?}");
+        let pending =
+            |host: &Host| host.apikey(&["list", "web", "--json"]).run().json()["keys"][1]["id"].clone();
+        let new = pending(&host);
+        host.apikey(&refresh("true")).gives(0, "", "");
+        let shown = host.apikey(&["show", "web", "--json"]).run().json();
+        assert_eq!(shown["id"], new, "{more:?}: a third key was issued");
+    }
+}
+
+#[test]
 fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
     let host = host_with_key_file();
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
@@ -165,8 +197,7 @@ fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
         host.apikey(&[&["refresh", "web", "-yq"], more].concat()).fails(
             9,
             "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
-             finish that with `apikey refresh web --reload COMMAND` and no other option, \
-             or end the keys of web with `apikey revoke web`\n",
+             `apikey refresh web --reload COMMAND` goes on from there, `apikey revoke web` ends all keys of web\n",
         );
     }
     assert_eq!(host.accepted(), 2);
