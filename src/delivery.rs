@@ -21,7 +21,9 @@
 use std::process::{Command, Stdio};
 
 use crate::error::{Code, Error, Result};
-use crate::issue::{Issued, Order, Previous, Replace, current, how_to_go_on, insert, replace, undeliverable};
+use crate::issue::{
+    Issued, Order, Previous, Replace, current, how_to_go_on, insert, later, replace, undeliverable,
+};
 use crate::key::Key;
 use crate::key_file::{KeyFile, Target};
 use crate::recovery::remove_stage;
@@ -61,10 +63,12 @@ impl Writer<'_> {
         let previous_owner = remembered.and_then(|key_file| key_file.owner);
         let key = self.new_key()?;
         let target = Target::open(key_file, key.prefix(), previous_owner).map_err(none_issued)?;
-        if self.store.location().owns(&key_file.path) {
+        let location = self.store.location();
+        if target.is_in(location.folder()).map_err(none_issued)? && location.owns(target.name()) {
             return Err(undeliverable(&format!("{} belongs to the database", key_file.path())));
         }
         target.check_replaceable().map_err(none_issued)?;
+        self.check_holds_no_key_of_another(&target, &order.user)?;
         self.stage(&target, &key)?;
         let delivery = NewDelivery { key_file, grace: order.grace(), reload_pending: reload.is_some() };
         let (pending, ended) = self.insert_pending(order, &key, delivery, superseded.as_ref(), &target)?;
@@ -89,7 +93,7 @@ impl Writer<'_> {
     }
 
     /// Runs the reload command, where there is one, and makes a delivered key the active one.
-    pub(crate) fn tell_and_activate(&mut self, pending: &Record, reload: Option<&str>) -> Result<Issued> {
+    fn tell_and_activate(&mut self, pending: &Record, reload: Option<&str>) -> Result<Issued> {
         if let Some(command) = reload {
             run_reload(command, pending)?;
         }
@@ -100,6 +104,20 @@ impl Writer<'_> {
                 &format!("it is in place, but the old key could not be ended: {error}"),
             ),
         })
+    }
+
+    /// Checks that nobody else's key is in the file: its only copy would be lost.
+    fn check_holds_no_key_of_another(&self, target: &Target<'_>, user: &User) -> Result<()> {
+        let Some(held) = target.held().map_err(none_issued)? else { return Ok(()) };
+        match self.store.find(&held, (self.clock)())? {
+            Some(other) if other.status.is_accepted() && other.user != user.as_str() => {
+                let Record { prefix, user, .. } = &other;
+                Err(undeliverable(&format!("the file holds {prefix} of {user}, which is accepted")).hint(
+                    format!("name another file, or end the keys of {user} with `apikey revoke {user}`"),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn stage(&self, target: &Target<'_>, key: &Key) -> Result<()> {
@@ -124,6 +142,8 @@ impl Writer<'_> {
         let clock = self.clock;
         let inserted = self.store.write(&self.lock, |transaction| {
             let now = clock();
+            // The second transaction must not fail for it.
+            later(now, order.grace())?;
             superseded.into_iter().try_for_each(|pending| transaction.revoke(pending, now))?;
             let old = current(transaction, order, now)?;
             let ended = match (&old, &order.replace) {
@@ -185,7 +205,7 @@ impl Writer<'_> {
     }
 
     /// The second transaction.
-    fn activate(&mut self, pending: &Record) -> Result<Issued> {
+    pub(crate) fn activate(&mut self, pending: &Record) -> Result<Issued> {
         let clock = self.clock;
         self.store.write(&self.lock, |transaction| {
             let now = clock();

@@ -220,7 +220,8 @@ fn new_id(now: Timestamp) -> Result<String> {
     Ok(uuid::Builder::from_unix_timestamp_millis(now.unix_millis(), &random).into_uuid().to_string())
 }
 
-fn later(now: Timestamp, duration: Duration) -> Result<Timestamp> {
+/// The moment `duration` later, where there is one.
+pub(crate) fn later(now: Timestamp, duration: Duration) -> Result<Timestamp> {
     now.checked_add(duration).ok_or_else(|| {
         Error::new(Code::Usage, "a duration ends after the year 9999").hint("give a shorter one")
     })

@@ -1,6 +1,7 @@
 //! Finishing or undoing the deliveries that earlier runs left, when they were killed or the power
 //! failed. `delivery.rs` has the table of what can be found.
 
+use std::io::ErrorKind::NotFound;
 use std::path::PathBuf;
 
 use crate::error::Result;
@@ -55,22 +56,29 @@ fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Resu
             Ok(Ok(End::Undone))
         }
         Ok(true) if key.reload_pending => Ok(Ok(End::AwaitsReload)),
-        Ok(true) => writer.tell_and_activate(key, None).map(|_| Ok(End::Finished)),
+        // One user's key that can't be made the active one is no reason to keep all others from theirs.
+        Ok(true) => Ok(Ok(match writer.activate(key) {
+            Ok(_) => End::Finished,
+            Err(error) => End::Stuck(error.to_string()),
+        })),
     }
 }
 
-/// Puts a key in the place of its file, where it is not there yet. `false` where it is not to be
-/// found, or not whole.
+/// Puts a key in the place of its file, where it is not there yet. `false` where it is lost: its stage
+/// is not whole, or is gone while the file still holds the current key.
 fn deliver(writer: &Writer<'_>, key: &Record) -> Result<std::result::Result<bool, Obstacle>> {
     let Some(key_file) = &key.key_file else { return Ok(Ok(false)) };
     let now = (writer.clock)();
     let current = writer.store.read(|transaction| transaction.current(&key.user, None, now))?;
-    let previous_owner = current.and_then(|current| current.key_file).and_then(|key_file| key_file.owner);
+    let previous = current.as_ref().and_then(|current| current.key_file.as_ref());
+    let previous_owner = previous.and_then(|key_file| key_file.owner);
     let deliver = || {
         let target = Target::open(key_file, &key.prefix, previous_owner)?;
         if !target.holds(&key.key_hash)? {
             if !target.is_staged(&key.key_hash)? {
-                return target.check_is_there().map(|()| false);
+                return target
+                    .check_is_lost(current.as_ref().map(|current| &*current.key_hash))
+                    .map(|()| false);
             }
             target.check_replaceable()?;
             target.replace()?;
@@ -97,7 +105,10 @@ fn remove_noted_stage(writer: &Writer<'_>, pending: &[Record]) {
     // Neither the note nor the stage is worth failing for: nobody accepts the key in it.
     if let Ok(Some(noted)) = writer.lock.noted() {
         if is_stage(&noted) && !stages.contains(&noted) {
-            let _ = std::fs::remove_file(noted);
+            match std::fs::remove_file(noted) {
+                Err(error) if error.kind() != NotFound => return,
+                _ => {}
+            }
         }
         let _ = writer.lock.clear_note();
     }

@@ -7,10 +7,11 @@
 //!   the whole old key or the whole new one.
 //! - Nothing is replaced but a key file, or an empty file: whatever else is there stays.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -19,7 +20,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::{Content, KeyFile, Owner};
-use crate::key::Key;
+use crate::key::{Key, KeyHash};
 use crate::trust::{Obstacle, Trusted, check_group_may_not_write, check_others_may_not_write};
 
 type Result<T> = std::result::Result<T, Obstacle>;
@@ -49,6 +50,11 @@ impl<'a> Target<'a> {
         check_others_may_not_write(path, &found)?;
         check_group_may_not_write(path, &found)?;
         Ok(Target { key_file, folder, owners, stage })
+    }
+
+    /// The name of the key file in its folder.
+    pub fn name(&self) -> &OsStr {
+        name(&self.key_file.path)
     }
 
     /// Where the new key is staged.
@@ -127,23 +133,36 @@ impl<'a> Target<'a> {
 
     /// Whether the key file holds the key with this hash.
     pub fn holds(&self, hash: &str) -> Result<bool> {
-        self.has(&self.key_file.path, hash)
+        Ok(self.held()?.is_some_and(|held| held.matches(hash)))
+    }
+
+    /// The hash of the key that the key file holds.
+    pub fn held(&self) -> Result<Option<KeyHash>> {
+        self.key_in(&self.key_file.path)
     }
 
     /// Whether the stage is there, whole, and holds the key with this hash.
     pub fn is_staged(&self, hash: &str) -> Result<bool> {
-        self.has(&self.stage, hash)
+        Ok(self.key_in(&self.stage)?.is_some_and(|staged| staged.matches(hash)))
     }
 
-    /// Checks that there is a file, or else its stage. Where both are missing, that proves nothing:
-    /// perhaps their file system is not mounted.
-    pub fn check_is_there(&self) -> Result<()> {
-        if self.status(&self.key_file.path)?.is_some() || self.status(&self.stage)?.is_some() {
+    /// Checks that a key that is neither in the file nor whole in its stage is lost: a part of the
+    /// stage is there, or the file still holds the `current` one. Anything else proves nothing:
+    /// perhaps another file system is mounted here, or none.
+    pub fn check_is_lost(&self, current: Option<&str>) -> Result<()> {
+        let holds_current = || current.map_or(Ok(false), |current| self.holds(current));
+        if self.status(&self.stage)?.is_some() || holds_current()? {
             return Ok(());
         }
-        let reason =
-            format!("neither it nor {} is there; is their file system mounted?", self.stage.display());
-        Err(obstacle(reason))
+        let stage = self.stage.display();
+        Err(obstacle(format!("neither it nor {stage} holds the key; is their file system mounted?")))
+    }
+
+    /// Whether its folder is the one at `path`, by whichever name.
+    pub fn is_in(&self, path: &Path) -> Result<bool> {
+        let failed = |error: io::Error| obstacle(format!("cannot look at {}: {error}", path.display()));
+        let (folder, other) = (self.folder.metadata().map_err(failed)?, path.metadata().map_err(failed)?);
+        Ok((folder.dev(), folder.ino()) == (other.dev(), other.ino()))
     }
 
     /// Removes the stage, where there is one.
@@ -156,12 +175,15 @@ impl<'a> Target<'a> {
         }
     }
 
-    fn has(&self, path: &Path, hash: &str) -> Result<bool> {
+    fn key_in(&self, path: &Path) -> Result<Option<KeyHash>> {
         match self.status(path)? {
             Some(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => {
-                Ok(matches!(self.read(path)?, Content::Key(key) if key.hash().matches(hash)))
+                match self.read(path)? {
+                    Content::Key(key) => Ok(Some(key.hash())),
+                    Content::Nothing | Content::SomethingElse => Ok(None),
+                }
             }
-            _ => Ok(false),
+            _ => Ok(None),
         }
     }
 
@@ -215,7 +237,7 @@ fn open_folder(path: &Path, trusted: Trusted) -> Result<File> {
     open(folder.as_fd(), Path::new("."), only | OFlag::O_RDONLY)
 }
 
-fn name(path: &Path) -> &std::ffi::OsStr {
+fn name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
 

@@ -10,6 +10,7 @@
 //! - where the database's group may write it, whoever is in that group is trusted like its owner,
 //!   but not by root.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind::NotFound;
 use std::os::unix::ffi::OsStrExt as _;
@@ -84,10 +85,11 @@ impl Location {
         [self.path.clone(), side_file("-wal"), side_file("-shm"), side_file("-lock"), side_file("-new")]
     }
 
-    /// Whether `path`, absolute and with no link in it, names the database or a file beside it that
-    /// is or could be its own.
-    pub fn owns(&self, path: &Path) -> bool {
-        let rest = path.as_os_str().as_bytes().strip_prefix(self.path.as_os_str().as_bytes());
+    /// Whether a file of this name in the database's folder is the database or beside it one that is or
+    /// could be its own.
+    pub fn owns(&self, name: &OsStr) -> bool {
+        let database = self.path.file_name().unwrap_or_default();
+        let rest = name.as_bytes().strip_prefix(database.as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
     }
 

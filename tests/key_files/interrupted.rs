@@ -78,9 +78,14 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
 /// it had issued: it is nowhere, in the stage, or in the file's place.
 fn host_with_pending(at: &str) -> (Host, String) {
     let host = host_with_key_file();
-    let old = content(&host, "web.key");
+    let pending = make_pending(&host, at);
+    (host, pending)
+}
+
+fn make_pending(host: &Host, at: &str) -> String {
+    let old = content(host, "web.key");
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
-    let new = content(&host, "web.key");
+    let new = content(host, "web.key");
     host.execute("UPDATE keys SET reload_pending = 0 WHERE status = 'pending'");
     if at != "place" {
         host.write("web.key", old.as_bytes());
@@ -88,7 +93,7 @@ fn host_with_pending(at: &str) -> (Host, String) {
     if at == "stage" {
         host.write(&format!(".web.key.{}", &new[..15]), new.as_bytes());
     }
-    (host, new)
+    new
 }
 
 #[test]
@@ -111,13 +116,48 @@ fn a_file_out_of_sight_is_no_reason_to_revoke_the_key_in_it() {
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> is there; is their file system mounted?.\n\
+        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> holds the key; is their file system mounted?.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "pending");
     fs::rename(host.path("unmounted"), host.path("web.key")).unwrap();
     host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
     assert_eq!(host.status_of(&pending), "active");
+}
+
+#[test]
+fn another_file_system_at_the_path_is_no_reason_to_revoke_the_key_in_the_file() {
+    let host = host_with_key_file();
+    let older = content(&host, "web.key");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    let pending = make_pending(&host, "place");
+    fs::rename(host.path("web.key"), host.path("unmounted")).unwrap();
+    host.write("web.key", older.as_bytes());
+    let outcome = host.apikey(&["create", "other"]).run();
+    assert!(outcome.status == 0 && outcome.stderr.contains("is their file system mounted?"), "{outcome:?}");
+    assert_eq!(host.status_of(&pending), "pending");
+    fs::rename(host.path("unmounted"), host.path("web.key")).unwrap();
+    host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
+    assert_eq!(host.status_of(&pending), "active");
+}
+
+#[test]
+fn a_key_that_cannot_be_made_the_active_one_keeps_nobody_else_from_theirs() {
+    let (host, pending) = host_with_pending("place");
+    host.execute("UPDATE keys SET grace_ms = 9000000000000000 WHERE status = 'pending'");
+    let stuck =
+        "<prefix> of web is still on its way to <folder>/web.key: a duration ends after the year 9999.\n";
+    host.apikey(&["create", "other"]).gives(
+        0,
+        "<key>\n",
+        format!("{stuck}Issued <prefix> to other. The key is shown only once.\n"),
+    );
+    assert_eq!(host.status_of(&pending), "pending");
+    host.apikey(&["revoke", "web", "--yes"]).gives(
+        0,
+        "",
+        format!("{stuck}Revoked <prefix>, <prefix> of web.\n"),
+    );
 }
 
 #[test]
@@ -151,6 +191,20 @@ fn a_stage_whose_key_was_never_issued_is_removed_by_the_next_run_that_writes() {
     host.apikey(&["create", "other", "-q"]).gives(0, "<key>\n", "");
     assert!(!stage.exists());
     assert_eq!(content(&host, "keys.db-lock"), "");
+}
+
+#[test]
+fn a_stage_that_cannot_be_removed_yet_is_removed_later() {
+    let host = host_with_key_file();
+    let stage = fs::canonicalize(host.folder()).unwrap().join(".web.key.ak_0123456789ab");
+    fs::create_dir(&stage).unwrap();
+    host.write("keys.db-lock", stage.to_str().unwrap().as_bytes());
+    host.apikey(&["create", "other", "-q"]).gives(0, "<key>\n", "");
+    assert!(stage.exists());
+    fs::remove_dir(&stage).unwrap();
+    fs::write(&stage, "ak_0123").unwrap();
+    host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
+    assert!(!stage.exists());
 }
 
 #[test]

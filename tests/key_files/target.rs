@@ -60,6 +60,36 @@ fn the_database_and_its_side_files_are_no_key_files() {
 }
 
 #[test]
+#[ignore = "needs root: nobody else can mount"]
+fn the_database_and_its_side_files_are_no_key_files_by_another_name_of_their_folder_either() {
+    let host = empty_host();
+    fs::create_dir(host.path("alias")).unwrap();
+    let mount =
+        |args: &[&str]| Command::new("mount").args(args).arg(host.path("alias")).status().unwrap().success();
+    assert!(mount(&["--bind", host.folder().to_str().unwrap()]));
+    let outcome = host.apikey(&["create", "web", "--key-file", "alias/keys.db-lock"]).run();
+    assert!(Command::new("umount").arg("--lazy").arg(host.path("alias")).status().unwrap().success());
+    assert!(outcome.status == 8 && outcome.stderr.contains("belongs to the database"), "{outcome:?}");
+}
+
+#[test]
+fn a_file_that_holds_somebody_else_s_key_is_replaced_only_once_that_is_not_accepted() {
+    let host = empty_host();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    host.apikey(&["create", "other", "--key-file", "web.key"]).fails(
+        8,
+        format!(
+            "{REFUSED} the file holds <prefix> of web, which is accepted\n\
+             name another file, or end the keys of web with `apikey revoke web`\n"
+        ),
+    );
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    host.apikey(&["create", "other", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
 fn a_folder_that_others_or_the_group_may_write_is_refused() {
     let host = empty_host();
     fs::create_dir(host.path("open")).unwrap();
