@@ -36,6 +36,16 @@ fn assert_wrong_usage(outcome: &Outcome) {
 }
 
 #[test]
+fn with_no_command_it_says_which_there_are() {
+    Host::new().apikey::<&str>(&[]).fails(
+        2,
+        "apikey: 'apikey' requires a subcommand but one was not provided \
+         [subcommands: create, show, refresh, revoke, verify, list, completions, help]\n\
+         Usage: apikey [OPTIONS] <COMMAND>; For more information, try '--help'.\n",
+    );
+}
+
+#[test]
 fn a_user_that_is_none_is_refused() {
     let host = Host::new();
     let too_long = "a".repeat(129);

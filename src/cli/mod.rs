@@ -26,6 +26,7 @@ use crate::error::Result;
 /// Issue, show, refresh, revoke and verify API keys from one SQLite file
 #[derive(Debug, Parser)]
 #[command(name = "apikey", bin_name = "apikey", version, term_width = 80, after_long_help = EXIT_STATUSES)]
+#[command(arg_required_else_help = false)]
 struct Cli {
     #[command(flatten)]
     global: Global,
