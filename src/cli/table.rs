@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use dialoguer::console::Term;
 
 use crate::key_file::KeyFile;
@@ -28,6 +28,9 @@ pub fn one(key: &Record) -> String {
     lines.map(|(what, value)| format!("{what:<9}  {}\n", printable(value))).concat()
 }
 
+/// The column of `many` whose text is broken where the terminal is too narrow.
+const NAME: usize = 2;
+
 /// Many keys, a row each. Dates only, so that it fits a terminal; `one` has the rest.
 pub fn many(keys: &[Record]) -> String {
     let date =
@@ -50,8 +53,13 @@ pub fn many(keys: &[Record]) -> String {
             date(key.last_used_at),
         ]
     }));
-    for column in table.column_iter_mut() {
+    for (number, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
+        // What is to be copied stays on one line, and what is short.
+        column.set_constraint(match number {
+            NAME => ColumnConstraint::LowerBoundary(Width::Fixed(12)),
+            _ => ColumnConstraint::ContentWidth,
+        });
     }
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
