@@ -4,8 +4,10 @@
 mod common;
 
 use std::process::Command;
+use std::time::Duration;
 
 use common::{APIKEY, Host, generalized};
+use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::sys::wait::WaitStatus;
 use rexpect::reader::Options;
@@ -39,6 +41,14 @@ impl Terminal {
         self.session.exp_string(text).unwrap();
     }
 
+    /// The prompt is shown a moment earlier.
+    fn waits_for_a_character(&mut self) {
+        let terminal = self.session.process().get_file_handle().unwrap();
+        while tcgetattr(&terminal).unwrap().local_flags.contains(LocalFlags::ICANON) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn types(&mut self, text: &str) {
         self.session.send(text).unwrap();
         self.session.flush().unwrap();
@@ -47,12 +57,19 @@ impl Terminal {
     /// What was shown since the last `expect`, and the exit status. Asserts that the terminal is
     /// left as it was.
     #[track_caller]
-    fn ends(mut self) -> (String, i32) {
+    fn ends(self) -> (String, i32) {
+        match self.ends_somehow() {
+            (shown, WaitStatus::Exited(_, status)) => (shown, status),
+            (shown, status) => panic!("{status:?}: {shown}"),
+        }
+    }
+
+    /// The same, for a process that may be killed.
+    #[track_caller]
+    fn ends_somehow(mut self) -> (String, WaitStatus) {
         let terminal = self.session.process().get_file_handle().unwrap();
         let shown = self.session.exp_eof().unwrap();
-        let WaitStatus::Exited(_, status) = self.session.process().wait().unwrap() else {
-            panic!("it was killed: {shown}");
-        };
+        let status = self.session.process().wait().unwrap();
         let flags = tcgetattr(&terminal).unwrap().local_flags;
         assert!(flags.contains(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG), "{shown}");
         if shown.contains(HIDE_CURSOR) {
@@ -60,6 +77,33 @@ impl Terminal {
         }
         (shown, status)
     }
+}
+
+#[test]
+fn a_signal_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() {
+    for (args, prompt) in [("refresh alice", "Replace "), ("revoke alice", "Revoke "), ("verify", "Key (")] {
+        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGINT] {
+            let (host, key) = Host::with_key_of("alice");
+            let mut terminal = Terminal::apikey(&host, args);
+            terminal.expect(prompt);
+            terminal.waits_for_a_character();
+            terminal.session.process_mut().signal(signal).unwrap();
+            let (shown, status) = terminal.ends_somehow();
+            let WaitStatus::Signaled(_, by, false) = status else { panic!("{args}: {status:?}: {shown}") };
+            assert_eq!(by, signal, "{args}: {shown}");
+            assert_eq!(host.status_of(&key), "active");
+        }
+    }
+}
+
+#[test]
+fn a_list_that_is_too_wide_breaks_no_user_and_no_prefix() {
+    let (host, _) = Host::with_key_of("alice");
+    let key = host.key_from(&["create", "web-frontend@example.com", "--name", "long ".repeat(19).trim()]);
+    let (shown, status) = Terminal::apikey(&host, "list").ends();
+    assert_eq!(status, 0, "{shown}");
+    assert!(shown.contains(&format!("web-frontend@example.com  {}  long long", &key[..15])), "{shown}");
+    assert!(shown.lines().count() > 5, "the name is broken: {shown}");
 }
 
 /// A prompt, and how it is answered with no, where the key of `alice` is at stake.

@@ -1,11 +1,12 @@
 //! Questions to the person at the terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
 
 use dialoguer::Confirm;
 use dialoguer::console::Term;
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd;
 use zeroize::Zeroizing;
@@ -19,11 +20,7 @@ pub fn somebody_is_there() -> bool {
 
 /// Asks, and fails with [`Code::Cancelled`] on anything but yes.
 pub fn confirm(question: &str) -> Result<()> {
-    // The terminal is in raw mode and Ctrl-C arrives as a character, which dialoguer turns back
-    // into SIGINT. Held off, that leaves an error, the terminal as it was, and an exit status.
-    let mut interrupt = SigSet::empty();
-    interrupt.add(Signal::SIGINT);
-    interrupt.thread_block().map_err(|error| unanswered(&error.into()))?;
+    let signals = HeldSignals::hold().map_err(|error| unanswered(&error))?;
     let answer = Confirm::new().with_prompt(question).default(false).interact_opt();
     let yes = match answer {
         Ok(answer) => answer.unwrap_or(false),
@@ -33,21 +30,51 @@ pub fn confirm(question: &str) -> Result<()> {
     if !yes {
         let term = Term::stderr();
         drop(term.show_cursor().and_then(|()| term.clear_line()));
+        // Held on to: the terminal is in raw mode, Ctrl-C arrives as a character, and dialoguer has
+        // turned it back into a SIGINT.
         return Err(Error::new(Code::Cancelled, "cancelled; nothing changed"));
     }
-    interrupt.thread_unblock().map_err(|error| unanswered(&error.into()))
+    signals.release().map_err(|error| unanswered(&error))
 }
 
 /// Reads up to a line's end from the terminal without showing it, into `line`; returns how long it
 /// is. A line that does not fit fills all of `line`.
 pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
+    let failed = |error| unanswered(&error);
+    let signals = HeldSignals::hold().map_err(failed)?;
     // In this order: what is typed at the prompt is neither shown nor thrown away.
-    let hidden = Hidden::new().map_err(|error| unanswered(&error.into()))?;
+    let hidden = Hidden::new().map_err(failed)?;
     drop(io::stderr().write_all(prompt.as_bytes()));
     let read = read_line(line);
     drop(hidden);
     drop(io::stderr().write_all(b"\n"));
+    signals.release().map_err(failed)?;
     read
+}
+
+/// The signals that end a process from outside, while a question is open: they end it, but first the
+/// terminal is put back as it was.
+struct HeldSignals(SigSet);
+
+impl HeldSignals {
+    fn hold() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let ending: SigSet =
+            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
+        let mask = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        thread::Builder::new().spawn(move || {
+            if let Ok(signal) = ending.wait() {
+                let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
+                drop(Term::stderr().show_cursor());
+                let _ = ending.thread_unblock().and_then(|()| raise(signal));
+            }
+        })?;
+        Ok(HeldSignals(mask))
+    }
+
+    fn release(self) -> io::Result<()> {
+        Ok(self.0.thread_set_mask()?)
+    }
 }
 
 fn read_line(line: &mut [u8]) -> Result<usize> {
@@ -81,7 +108,7 @@ const DELETE: u8 = 0x7f;
 struct Hidden(Termios);
 
 impl Hidden {
-    fn new() -> nix::Result<Self> {
+    fn new() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut hidden = before.clone();
         hidden.local_flags -= LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
