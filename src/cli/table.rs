@@ -53,11 +53,12 @@ pub fn many(keys: &[Record]) -> String {
             date(key.last_used_at),
         ]
     }));
+    let longest_name = table.column_max_content_widths()[NAME];
     for (number, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         // What is to be copied stays on one line, and what is short.
         column.set_constraint(match number {
-            NAME => ColumnConstraint::LowerBoundary(Width::Fixed(12)),
+            NAME => ColumnConstraint::LowerBoundary(Width::Fixed(longest_name.min(12))),
             _ => ColumnConstraint::ContentWidth,
         });
     }
