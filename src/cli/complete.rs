@@ -22,20 +22,16 @@ pub const SHELLS: [&str; 5] = ["bash", "elvish", "fish", "powershell", "zsh"];
 /// More than anybody reads.
 const MOST_USERS: u32 = 200;
 
-/// Answers a shell, where one is asking. What goes wrong then is nothing to tell somebody who is
-/// typing; that no such shell is known is, since whoever set the variable meant something else.
-pub fn answer(args: &[OsString]) -> Result<bool> {
-    let shell = std::env::var_os(VARIABLE).unwrap_or_default();
-    if shell.is_empty() || shell == "0" {
-        return Ok(false);
+/// Answers a shell, where one is asking, as every script asks: with `--` before what was typed. A
+/// command that was given is done, whatever the environment says. What goes wrong is nothing to tell
+/// somebody who is typing.
+pub fn answer(args: &[OsString]) -> bool {
+    let asks = args.get(1).is_some_and(|arg| arg == "--") && std::env::var_os(VARIABLE).is_some();
+    if asks {
+        let complete = CompleteEnv::with_factory(super::command).var(VARIABLE);
+        drop(complete.try_complete(args.iter().cloned(), None));
     }
-    if shell.to_str().is_none_or(|shell| !SHELLS.contains(&shell)) {
-        return Err(Error::new(Code::Usage, format!("{VARIABLE} names no shell that apikey completes in"))
-            .hint("unset it: a shell's own script sets it where it is needed"));
-    }
-    let complete = CompleteEnv::with_factory(super::command).var(VARIABLE);
-    drop(complete.try_complete(args.iter().cloned(), None));
-    Ok(true)
+    asks
 }
 
 /// The script that makes `shell` ask `apikey`.

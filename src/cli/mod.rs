@@ -54,10 +54,8 @@ pub fn command() -> ClapCommand {
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args: Vec<OsString> = args.into_iter().collect();
     let output = Output::new(usage::wants_json(&args), false);
-    match complete::answer(&args) {
-        Ok(false) => {}
-        Ok(true) => return ExitCode::SUCCESS,
-        Err(error) => return output.failure(&error),
+    if complete::answer(&args) {
+        return ExitCode::SUCCESS;
     }
     if let Err(error) = usage::refuse_key(&args) {
         return output.failure(&error);
