@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use nix::unistd::{Group, User as Account, getgid};
+use nix::unistd::{Group, Uid, User as Account};
 
 use crate::error::Result;
 use crate::key_file::{EnvName, KeyFile, Mode, Owner};
@@ -62,22 +62,31 @@ fn owner(text: &str) -> std::result::Result<Owner, String> {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
     };
-    let account = Account::from_name(user).map_err(|error| error.to_string())?;
-    let uid = account.as_ref().map(|account| account.uid.as_raw()).or_else(|| user.parse().ok());
-    let uid = uid.ok_or("there is no such user")?;
-    let gid = match group {
-        Some(group) => {
+    let mut account = Account::from_name(user).map_err(|error| error.to_string())?;
+    let uid = match (&account, number(user)) {
+        (Some(account), _) => account.uid.as_raw(),
+        (None, Some(uid)) => uid,
+        (None, None) => return Err("there is no such user".into()),
+    };
+    if account.is_none() {
+        account = Account::from_uid(Uid::from_raw(uid)).map_err(|error| error.to_string())?;
+    }
+    let gid = match (group, account) {
+        (Some(group), _) => {
             let found = Group::from_name(group).map_err(|error| error.to_string())?;
-            found
-                .map(|group| group.gid.as_raw())
-                .or_else(|| group.parse().ok())
-                .ok_or("there is no such group")?
+            let gid = found.map(|group| group.gid.as_raw()).or_else(|| number(group));
+            gid.ok_or("there is no such group")?
         }
-        None => account.map_or_else(getgid, |account| account.gid).as_raw(),
+        (None, Some(account)) => account.gid.as_raw(),
+        (None, None) => return Err(format!("uid {uid} has no account, and so no group: say {uid}:GROUP")),
     };
     // chown(2) takes the highest number for 'leave it as it is'.
     if uid == u32::MAX || gid == u32::MAX {
         return Err("there is no such user or group".into());
     }
     Ok(Owner { uid, gid })
+}
+
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -184,7 +184,19 @@ fn refreshes_of_one_user_and_file_at_once_all_end_well() {
 #[test]
 fn the_owner_of_the_file_is_kept_to_those_who_may() {
     let host = empty_host();
-    for owner in ["no-such-user", "", ":", "0:no-such-group", "-1", "4294967295", "0:4294967295"] {
+    let nobody_s = [
+        "no-such-user",
+        "",
+        ":",
+        "0:no-such-group",
+        "-1",
+        "+5:5",
+        "5:+5",
+        "4294967295",
+        "0:4294967295",
+        "54321",
+    ];
+    for owner in nobody_s {
         let outcome = host.apikey(&["create", "web", "--key-file", "k", "--key-file-owner", owner]).run();
         assert_eq!(outcome.status, 2, "{owner}: {outcome:?}");
     }
@@ -195,6 +207,11 @@ fn the_owner_of_the_file_is_kept_to_those_who_may() {
         assert_eq!(outcome.status, 0, "{outcome:?}");
         let found = fs::metadata(host.path("k")).unwrap();
         assert_eq!((found.uid(), found.gid(), found.permissions().mode() & 0o7777), (65534, 65534, 0o600));
+        // A number has the group of its account.
+        let nobody = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(65_534)).unwrap().unwrap();
+        host.apikey(&["refresh", "web", "-yq", "--key-file", "k", "--key-file-owner", "65534"])
+            .gives(0, "", "");
+        assert_eq!(fs::metadata(host.path("k")).unwrap().gid(), nobody.gid.as_raw());
         // The next one too, though nobody says so again.
         host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
         assert_eq!(fs::metadata(host.path("k")).unwrap().uid(), 65534);
