@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::text::printable;
+use crate::text::{printable, without_keys};
 
 /// What kind of failure it was. Part of the contract: scripts match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of kind `code`; `message` says what failed, on what.
     pub fn new(code: Code, message: impl AsRef<str>) -> Self {
-        Error { code, message: printable(message.as_ref()).into_owned(), hint: None }
+        Error { code, message: safe(message.as_ref()), hint: None }
     }
 
     /// An operating system's error while `doing` something (`"read"`, `"make"`) to `path`:
@@ -131,7 +131,7 @@ impl Error {
     /// The same failure with a line that says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(printable(hint.as_ref()).into_owned());
+        self.hint = Some(safe(hint.as_ref()));
         self
     }
 
@@ -144,6 +144,11 @@ impl Error {
     pub fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref()
     }
+}
+
+/// Somebody may have given a key where a path or a user belongs.
+fn safe(text: &str) -> String {
+    printable(&without_keys(text)).into_owned()
 }
 
 impl fmt::Display for Error {

@@ -1,4 +1,4 @@
-//! Which characters may reach a terminal.
+//! What may reach a terminal or a log: no character that steers, and no key.
 
 use std::borrow::Cow;
 
@@ -36,9 +36,49 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// `text` with each key in it, or what is left of one that was cut or mistyped, cut to its prefix:
+/// whatever goes on for longer than one.
+pub fn without_keys(text: &str) -> Cow<'_, str> {
+    const TAG: &str = "ak_";
+    const PREFIX_DIGITS: usize = 12;
+    let digits_at = |at: usize| text[at..].bytes().take_while(u8::is_ascii_hexdigit).count();
+    let mut kept = String::new();
+    let mut end = 0;
+    for (at, _) in text.match_indices(TAG) {
+        let digits = at + TAG.len();
+        let count = digits_at(digits);
+        if count > PREFIX_DIGITS {
+            kept.push_str(&text[end..digits + PREFIX_DIGITS]);
+            kept.push('…');
+            end = digits + count;
+        }
+    }
+    if end == 0 {
+        return Cow::Borrowed(text);
+    }
+    kept.push_str(&text[end..]);
+    Cow::Owned(kept)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_cut_to_its_prefix_and_the_rest_is_left() {
+        let key = format!("ak_{}", "0123456789abcdef".repeat(5));
+        for (text, kept) in [
+            (format!("/a/{}/b", &key[..75]), "/a/ak_0123456789ab…/b"),
+            (format!("{key} and {key}"), "ak_0123456789ab… and ak_0123456789ab…"),
+            (format!("NAME={}", key.to_uppercase().replace("AK_", "ak_")), "NAME=ak_0123456789AB…"),
+            (key[..40].to_owned(), "ak_0123456789ab…"),
+            (key[..15].to_owned(), "ak_0123456789ab"),
+            (".web.key.ak_0123456789ab".to_owned(), ".web.key.ak_0123456789ab"),
+            ("ak_ ak_é".to_owned(), "ak_ ak_é"),
+        ] {
+            assert_eq!(without_keys(&text), kept);
+        }
+    }
 
     #[test]
     fn what_steers_a_terminal_is_escaped_and_the_rest_is_left() {

@@ -46,6 +46,23 @@ fn with_no_command_it_says_which_there_are() {
 }
 
 #[test]
+fn no_message_repeats_a_key_that_was_given_where_none_belongs() {
+    let (host, key) = Host::with_key_of("alice");
+    let mistyped = key[..74].to_owned() + if key.ends_with('0') { "1" } else { "0" };
+    for run in [
+        host.apikey(&["list"]).env("APIKEY_DB", &key),
+        host.apikey(&["list", "--db", &mistyped]),
+        host.apikey(&["verify", &mistyped]),
+        host.apikey(&["verify", "--key-file", &mistyped]),
+        host.apikey(&["verify", "--key-file", &mistyped, "--json"]),
+    ] {
+        let outcome = run.run();
+        assert_ne!(outcome.status, 0, "{outcome:?}");
+        assert!(outcome.stderr.contains(&key[..15]) && !outcome.stderr.contains(&key[..20]), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_user_that_is_none_is_refused() {
     let host = Host::new();
     let too_long = "a".repeat(129);
