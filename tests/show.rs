@@ -88,6 +88,15 @@ fn showing_changes_nothing_and_makes_no_database() {
 }
 
 #[test]
+fn output_that_may_not_be_written_is_a_failure() {
+    let (host, _) = Host::with_key_of("alice");
+    let read_only = std::fs::File::open("/dev/null").unwrap();
+    host.apikey(&["show", "alice"])
+        .stdout_to(read_only)
+        .fails(1, "apikey: cannot write to standard output: Bad file descriptor (os error 9)\n");
+}
+
+#[test]
 fn the_database_named_by_db_goes_before_the_one_in_the_environment() {
     let (host, _) = Host::with_key_of("alice");
     host.apikey(&["create", "bob", "--db", "other.db", "--quiet"]).gives(0, "<key>\n", "");

@@ -92,7 +92,9 @@ impl Database {
         let folder = if geteuid().is_root() {
             PathBuf::from("/var/lib/apikey")
         } else {
-            let folders = ProjectDirs::from("", "", "apikey").ok_or_else(|| {
+            let folders = ProjectDirs::from("", "", "apikey");
+            let folders = folders.filter(|folders| folders.data_local_dir().is_absolute());
+            let folders = folders.ok_or_else(|| {
                 Error::new(Code::Usage, "there is no home folder to keep the database in")
                     .hint("name the database with --db")
             })?;

@@ -68,7 +68,7 @@ impl Output {
     /// Lets `write` write data to standard output. A reader that closes the pipe ends it quietly;
     /// where `write` fails, what is not out yet stays in.
     pub fn data(&self, write: impl FnOnce(&mut dyn Write) -> std::result::Result<(), Stopped>) -> Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+        let mut out = BufWriter::with_capacity(1 << 16, Stdout);
         match write(&mut out).and_then(|()| Ok(out.flush()?)) {
             Ok(()) => Ok(()),
             Err(stopped) => {
@@ -147,6 +147,19 @@ impl From<io::Error> for Stopped {
 impl From<Error> for Stopped {
     fn from(error: Error) -> Self {
         Stopped::Source(error)
+    }
+}
+
+/// Standard output without Rust's own handle on it, which says nothing where it may not be written.
+struct Stdout;
+
+impl Write for Stdout {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        Ok(unistd::write(io::stdout(), data)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -154,6 +154,9 @@ fn without_a_path_the_database_is_in_the_user_s_data_folder() {
     assert_eq!(host.mode(".local/share/apikey"), 0o700);
     assert_eq!(host.mode(".local/share/apikey/keys.db"), 0o600);
     assert_eq!(run(&["show", "alice"]).status, 0);
+    let homeless =
+        host.apikey_unprivileged(&["create", "bob"]).env_remove("APIKEY_DB").env("HOME", "here").run();
+    assert!(homeless.status == 2 && homeless.stderr.contains("no home folder"), "{homeless:?}");
 }
 
 #[test]
