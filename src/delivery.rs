@@ -32,6 +32,15 @@ use crate::trust::Obstacle;
 use crate::user::User;
 use crate::writer::Writer;
 
+/// How the reader of a key file is told of a new key.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// For `/bin/sh -c`.
+    pub command: String,
+    /// What it says goes nowhere, not to standard error.
+    pub silent: bool,
+}
+
 impl Writer<'_> {
     /// Where the user's last key was delivered to, or is on its way to.
     pub fn remembered(&self, user: &User) -> Result<Option<KeyFile>> {
@@ -46,8 +55,8 @@ impl Writer<'_> {
     }
 
     /// Issues a key into `key_file`. What is there now may also belong to the owner of the
-    /// `remembered` one. `reload` is a command for `/bin/sh -c`, run when the key is in
-    /// the file and before the one it replaces ends.
+    /// `remembered` one. `reload` is run when the key is in the file and before the one it replaces
+    /// ends.
     ///
     /// Fails with [`Code::Undeliverable`] where the file may not be replaced: nothing has changed
     /// then. Fails with [`Code::DeliveryPending`] where the new key is accepted but not all is
@@ -57,7 +66,7 @@ impl Writer<'_> {
         order: &Order,
         key_file: &KeyFile,
         remembered: Option<&KeyFile>,
-        reload: Option<&str>,
+        reload: Option<&Reload>,
     ) -> Result<Issued> {
         let superseded = self.superseded(order)?;
         let previous_owner = remembered.and_then(|key_file| key_file.owner);
@@ -85,7 +94,7 @@ impl Writer<'_> {
         &mut self,
         pending: &Record,
         agreed: Option<&[String]>,
-        reload: Option<&str>,
+        reload: Option<&Reload>,
     ) -> Result<Issued> {
         let now = (self.clock)();
         self.store.read(|transaction| transaction.current(&pending.user, agreed, now))?;
@@ -93,9 +102,9 @@ impl Writer<'_> {
     }
 
     /// Runs the reload command, where there is one, and makes a delivered key the active one.
-    fn tell_and_activate(&mut self, pending: &Record, reload: Option<&str>) -> Result<Issued> {
-        if let Some(command) = reload {
-            run_reload(command, pending)?;
+    fn tell_and_activate(&mut self, pending: &Record, reload: Option<&Reload>) -> Result<Issued> {
+        if let Some(reload) = reload {
+            run(reload, pending)?;
         }
         self.activate(pending).map_err(|error| match error.code() {
             Code::DeliveryPending => error,
@@ -230,16 +239,16 @@ impl Writer<'_> {
     }
 }
 
-/// Standard output is for data, so the command has none. What it has to say of a failure, it says on
-/// standard error.
-fn run_reload(command: &str, pending: &Record) -> Result<()> {
+/// Standard output is for data, so the command has none.
+fn run(reload: &Reload, pending: &Record) -> Result<()> {
     let status = Command::new("/bin/sh")
-        .args(["-c", command])
+        .args(["-c", &reload.command])
         .env("APIKEY_USER", &pending.user)
         .env("APIKEY_PREFIX", &pending.prefix)
         .env("APIKEY_KEY_FILE", pending.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
+        .stderr(if reload.silent { Stdio::null() } else { Stdio::inherit() })
         .status();
     let why = match status {
         Ok(status) if status.success() => return Ok(()),

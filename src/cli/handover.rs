@@ -6,6 +6,7 @@ use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::output::Output;
+use crate::delivery::Reload;
 use crate::error::{Code, Error, Result};
 use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
@@ -23,8 +24,8 @@ pub struct Handover {
     /// To this file; where there is none, to where the user's last key went: standard output, or
     /// the file that was named then.
     pub key_file: Option<KeyFile>,
-    /// The command that tells the file's reader.
-    pub reload: Option<String>,
+    /// How the file's reader is told.
+    pub reload: Option<Reload>,
 }
 
 /// Issues a key and hands it over.
@@ -39,7 +40,7 @@ pub fn issue(
         (None, Replace::Nothing) => None,
         _ => writer.remembered(&order.user)?,
     };
-    let reload = handover.reload.as_deref();
+    let reload = handover.reload.as_ref();
     match handover.key_file.or_else(|| remembered.clone()) {
         Some(key_file) => {
             let (issued, done) = match waiting_for_reload(writer, order, &key_file) {

@@ -29,12 +29,12 @@ fn the_reload_command_runs_while_both_keys_are_accepted_and_never_sees_the_key()
     host.write("old.key", old.as_bytes());
     let look = format!(
         "env > env; cat web.key > seen; {APIKEY} verify -q --db keys.db --key-file old.key && \
-         {APIKEY} verify --db keys.db --key-file web.key >&2"
+         {APIKEY} verify --db keys.db --key-file web.key > verdict"
     );
     let outcome = host.apikey(&["refresh", "web", "--yes", "--reload", &look, "--json"]).run();
     assert_eq!(outcome.status, 0, "{outcome:?}");
     assert_eq!(outcome.json()["key"], serde_json::Value::Null);
-    assert!(outcome.stderr.ends_with("is accepted: the pending key of web\n"), "{outcome:?}");
+    assert!(content(&host, "verdict").ends_with("is accepted: the pending key of web\n"));
     let new = content(&host, "web.key");
     assert_eq!(content(&host, "seen"), new);
     let env = content(&host, "env");
@@ -48,6 +48,16 @@ fn the_reload_command_runs_while_both_keys_are_accepted_and_never_sees_the_key()
         assert!(env.lines().any(|found| found == line), "{line} is not in {env}");
     }
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
+}
+
+#[test]
+fn what_the_reload_command_says_is_heard_but_with_json_which_is_one_object() {
+    let host = host_with_key_file();
+    let refresh = ["refresh", "web", "--yes", "--reload", "echo out; echo err >&2"];
+    host.apikey(&[&refresh[..], &["--quiet"]].concat()).gives(0, "", "err\n");
+    let outcome = host.apikey(&[&refresh[..], &["--json"]].concat()).run();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    outcome.json();
 }
 
 #[test]

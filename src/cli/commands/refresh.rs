@@ -11,6 +11,7 @@ use crate::cli::handover::{self, Handover, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
 use crate::cli::output::Output;
+use crate::delivery::Reload;
 use crate::error::Result;
 use crate::issue::{Issued, Order, Replace};
 use crate::key::Key;
@@ -103,7 +104,8 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
         replace: Replace::Current { grace: args.grace, revoke_first: args.revoke_first, agreed },
     };
     let mut writer = handover::begin(&mut store, output)?;
-    let handover = Handover { key_file, reload: args.reload };
+    let reload = args.reload.map(|command| Reload { command, silent: output.is_json() });
+    let handover = Handover { key_file, reload };
     let issued = handover::issue(&mut writer, &order, handover, output, write_json)?;
     if let Some(superseded) = &issued.superseded {
         output.note(&format!("{superseded} is revoked."));
