@@ -13,10 +13,11 @@ use crate::key_file::{EnvName, KeyFile, Mode, Owner};
 pub struct KeyFileArgs {
     /// Write the key to PATH, not standard output
     ///
-    /// At every moment, even if the power fails, the file holds a key that is accepted. It is
-    /// replaced, never rewritten, so that a reader sees all of the old key or all of the new one.
-    /// Nothing is replaced but a key file: a link, a device, a file with something else in it or in
-    /// a folder that others may write is refused before a key is issued.
+    /// At every moment, even if the power fails, the file holds a key that is accepted, until that
+    /// expires or is revoked. It is replaced, never rewritten, so that a reader sees all of the old
+    /// key or all of the new one.
+    /// Nothing is replaced but a key file: a link, a device, a file with something else or another
+    /// user's key in it, or one in a folder that others may write is refused before a key is issued.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     key_file: Option<PathBuf>,
 

@@ -132,7 +132,8 @@ fn the_examples_of_the_help_run_as_they_stand() {
             .replace("/etc/web", host.path("web").to_str().unwrap())
             .replace("--key-file-owner web", "--key-file-owner $(id -u):$(id -g)")
             .replace("systemctl restart web", "true")
-            .replace("~/.local/share/bash-completion/completions", ".");
+            .replace("~/.config/fish/", "./")
+            .replace("~/", "./");
         script.push_str(&format!("{command}\n"));
     }
     let path = format!("{}:/usr/bin:/bin", Path::new(APIKEY).parent().unwrap().display());

@@ -13,25 +13,28 @@ type Command = apikey::cli::ClapCommand;
 /// When this version of the manual was last changed.
 const DATE: &str = "2026-11-22";
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("/var/lib/apikey/keys.db", "Root's database."),
     ("~/.local/share/apikey/keys.db", "Anyone else's; under $XDG_DATA_HOME where that is set."),
     ("keys.db-wal, keys.db-shm", "The write-ahead log of a database, and its index. They stay."),
-    ("keys.db-lock", "The lock of those who write. It stays, and is empty."),
+    ("keys.db-lock", "The lock of those who write. It stays; the path of a stage may be in it."),
+    ("keys.db-new", "A new database while it is made."),
     (".NAME.PREFIX", "A new key on its way into the key file NAME, beside it, for a moment."),
 ];
 
-const ENVIRONMENT: [(&str, &str); 3] = [
+const ENVIRONMENT: [(&str, &str); 4] = [
     ("APIKEY_DB", "The database, where --db does not name one."),
     ("NO_COLOR", "Where it is set and not empty, the help has no colours."),
+    ("APIKEY_COMPLETE", "Set by the scripts that complete: which shell asks."),
     ("APIKEY_USER, APIKEY_PREFIX, APIKEY_KEY_FILE", "Set for the command that --reload runs."),
 ];
 
 /// Every page with its file's name.
-pub fn pages(mut program: Command) -> BTreeMap<String, Vec<u8>> {
+pub fn pages(program: Command) -> BTreeMap<String, Vec<u8>> {
+    // There is no page on it.
+    let mut program = program.disable_help_subcommand(true);
     program.build();
-    let commands: Vec<Command> =
-        program.get_subcommands().filter(|command| command.get_name() != "help").cloned().collect();
+    let commands: Vec<Command> = program.get_subcommands().cloned().collect();
     let names: Vec<String> =
         commands.iter().map(|command| format!("apikey-{}", command.get_name())).collect();
     let mut pages = BTreeMap::new();

@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Print the script that makes a shell complete apikey's arguments
 ///
 /// The package puts it where the shell finds it. Without the package, let the shell read it when it
-/// starts; for bash, with this line in ~/.bashrc: source <(apikey completions bash)
+/// starts, from the file that has its settings.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Completions {
@@ -21,8 +21,12 @@ pub struct Completions {
 
 const EXAMPLES: &str = "\
 Examples:
-  For this shell, from now on:
-      $ apikey completions bash > ~/.local/share/bash-completion/completions/apikey";
+  For bash, from its next start on:
+      $ echo 'source <(apikey completions bash)' >> ~/.bashrc
+  For zsh, where compinit has run before:
+      $ echo 'source <(apikey completions zsh)' >> ~/.zshrc
+  For fish:
+      $ echo 'apikey completions fish | source' >> ~/.config/fish/config.fish";
 
 pub fn run(args: &Completions, output: &Output) -> Result<()> {
     let script = script(&args.shell)?;
