@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
-use directories::ProjectDirs;
-use nix::unistd::{Uid, User as Account, geteuid, getuid};
+use nix::unistd::{Uid, User as Account, getuid};
 
 use super::complete::users_with_a_key;
+use super::database::Database;
 use crate::error::{Code, Error, Result};
 use crate::store::Store;
 use crate::user::User;
@@ -77,30 +77,6 @@ impl Global {
             Some(path) => Ok(Database { path: path.clone(), default_folder: None }),
             None => Database::default(),
         }
-    }
-}
-
-/// Where the database is to be.
-pub struct Database {
-    pub path: PathBuf,
-    default_folder: Option<PathBuf>,
-}
-
-impl Database {
-    /// Where it is when nobody says where.
-    pub fn default() -> Result<Self> {
-        let folder = if geteuid().is_root() {
-            PathBuf::from("/var/lib/apikey")
-        } else {
-            let folders = ProjectDirs::from("", "", "apikey");
-            let folders = folders.filter(|folders| folders.data_local_dir().is_absolute());
-            let folders = folders.ok_or_else(|| {
-                Error::new(Code::Usage, "there is no home folder to keep the database in")
-                    .hint("name the database with --db")
-            })?;
-            folders.data_local_dir().to_owned()
-        };
-        Ok(Database { path: folder.join("keys.db"), default_folder: Some(folder) })
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use super::args::Database;
+use super::database::Database;
 use crate::error::{Code, Error, Result};
 use crate::store::{Location, Store};
 use crate::user::User;

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod complete;
+mod database;
 mod handover;
 mod json;
 mod key_file_args;
