@@ -20,6 +20,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::agreed::check_agreed;
 use crate::error::{Code, Error, Result};
 use crate::issue::{
     Issued, Order, Previous, Replace, current, how_to_go_on, insert, later, replace, undeliverable,
@@ -97,7 +98,8 @@ impl Writer<'_> {
         reload: Option<&Reload>,
     ) -> Result<Issued> {
         let now = (self.clock)();
-        self.store.read(|transaction| transaction.current(&pending.user, agreed, now))?;
+        let current = self.store.read(|transaction| transaction.current(&pending.user, now))?;
+        current.iter().try_for_each(|current| check_agreed(current, agreed))?;
         self.tell_and_activate(pending, reload)
     }
 
@@ -226,7 +228,7 @@ impl Writer<'_> {
                 return Err(Error::new(Code::DeliveryPending, message)
                     .hint(format!("run `apikey refresh {}` again", pending.user)));
             }
-            let old = transaction.current(&pending.user, None, now)?;
+            let old = transaction.current(&pending.user, now)?;
             let replace = |old| replace(transaction, old, pending.grace, now);
             let previous = old.as_ref().map(replace).transpose()?;
             transaction.activate(pending)?;

@@ -8,12 +8,13 @@
 
 use std::time::Duration;
 
+use crate::agreed::check_agreed;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
 use crate::name::Name;
 use crate::random;
 use crate::recovery::{End, Recovered, remove_stage};
-use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction, check_agreed};
+use crate::store::{NewDelivery, NewKey, Outcome, Record, Status, Transaction};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::writer::Writer;
@@ -163,7 +164,8 @@ pub(crate) fn current(
     order: &Order,
     now: Timestamp,
 ) -> Result<Option<Record>> {
-    let current = transaction.current(order.user.as_str(), order.agreed(), now)?;
+    let current = transaction.current(order.user.as_str(), now)?;
+    current.iter().try_for_each(|current| check_agreed(current, order.agreed()))?;
     match (&order.replace, &current) {
         (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
         _ => Ok(current),

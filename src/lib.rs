@@ -7,6 +7,7 @@
 //! Data flows one way: arguments, checked values ([`User`], [`Name`], [`Key`]), a transaction of
 //! the [`Store`], the hand-over of the key, output.
 
+mod agreed;
 mod delivery;
 mod error;
 mod issue;
@@ -27,6 +28,7 @@ mod writer;
 #[cfg(feature = "cli")]
 pub mod cli;
 
+pub use crate::delivery::Reload;
 pub use crate::error::{Code, Error, Result};
 pub use crate::issue::{Issued, Order, Previous, Replace};
 pub use crate::key::{Key, KeyHash};

@@ -69,7 +69,7 @@ fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Resu
 fn deliver(writer: &Writer<'_>, key: &Record) -> Result<std::result::Result<bool, Obstacle>> {
     let Some(key_file) = &key.key_file else { return Ok(Ok(false)) };
     let now = (writer.clock)();
-    let current = writer.store.read(|transaction| transaction.current(&key.user, None, now))?;
+    let current = writer.store.read(|transaction| transaction.current(&key.user, now))?;
     let previous = current.as_ref().and_then(|current| current.key_file.as_ref());
     let previous_owner = previous.and_then(|key_file| key_file.owner);
     let deliver = || {

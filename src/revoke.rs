@@ -1,8 +1,9 @@
 //! Revoking all that a user has.
 
+use crate::agreed::check_agreed;
 use crate::error::{Code, Error, Result};
 use crate::recovery::remove_stage;
-use crate::store::{Outcome, Record, Status, Store, check_agreed};
+use crate::store::{Outcome, Record, Status, Store};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::writer::Writer;

@@ -34,8 +34,7 @@ pub(crate) use self::lock::WriteLock;
 use self::make::make;
 use self::open::{Checkpoint, checkpoint, open, set_timeout};
 pub use self::record::{Record, Status};
-pub(crate) use self::transaction::Transaction;
-pub(crate) use self::transaction::{NewDelivery, NewKey, check_agreed};
+pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction};
 use crate::error::{Code, Error, Result};
 use crate::timestamp::Timestamp;
 

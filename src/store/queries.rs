@@ -14,7 +14,7 @@ impl Store {
     /// The user's current key as it stands at `now`: the active one, or the one that was until it
     /// expired.
     pub fn show(&self, user: &User, now: Timestamp) -> Result<Option<Record>> {
-        self.read(|transaction| transaction.current(user.as_str(), None, now))
+        self.read(|transaction| transaction.current(user.as_str(), now))
     }
 
     /// Where the user's newest key was delivered to, whatever became of that key. Looks through all

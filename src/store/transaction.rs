@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::record::{Record, Status, columns};
 use super::{Location, failure};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::key::Key;
 use crate::key_file::{EnvName, KeyFile};
 use crate::timestamp::Timestamp;
@@ -37,21 +37,13 @@ pub(crate) struct NewDelivery<'a> {
 }
 
 impl Transaction<'_> {
-    /// The user's current key: the active one, or the one that was until it expired. Fails with
-    /// [`Code::Cancelled`] where it is none of those that somebody `agreed` to end.
-    pub(crate) fn current(
-        &self,
-        user: &str,
-        agreed: Option<&[String]>,
-        now: Timestamp,
-    ) -> Result<Option<Record>> {
+    /// The user's current key: the active one, or the one that was until it expired.
+    pub(crate) fn current(&self, user: &str, now: Timestamp) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
-        let current = self.run(|connection| {
+        self.run(|connection| {
             let mut statement = connection.prepare(sql)?;
             statement.query_row([user], |row| Record::read(row, now)).optional()
-        })?;
-        current.iter().try_for_each(|current| check_agreed(current, agreed))?;
-        Ok(current)
+        })
     }
 
     /// What the user has that is accepted, or would be if the clock went back; the current key
@@ -193,14 +185,4 @@ impl Transaction<'_> {
     fn run<'a, T>(&'a self, statement: impl FnOnce(&'a Connection) -> rusqlite::Result<T>) -> Result<T> {
         statement(self.connection).map_err(|error| failure(&error, self.location))
     }
-}
-
-/// Checks that a key which is to end is one of those that somebody was asked about.
-pub(crate) fn check_agreed(key: &Record, agreed: Option<&[String]>) -> Result<()> {
-    if agreed.is_none_or(|agreed| agreed.contains(&key.prefix)) {
-        return Ok(());
-    }
-    let message = format!("{} of {} is new: it was issued while you were asked", key.prefix, key.user);
-    Err(Error::new(Code::Cancelled, message)
-        .hint("nothing was done; run it again to be asked about that key too"))
 }
