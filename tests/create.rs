@@ -90,7 +90,7 @@ fn a_key_that_standard_output_does_not_take_is_not_issued() {
         host.apikey(&["create", "alice"]).stdout_to(full).fails(
             8,
             "apikey: the key cannot be handed over, so none was issued: \
-             cannot write to standard output: ENOSPC: No space left on device\n\
+             cannot write to standard output: No space left on device (os error 28)\n\
              send standard output to where the key is to go, or name a file with --key-file\n",
         );
         assert_eq!(host.accepted(), 0);

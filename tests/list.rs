@@ -4,8 +4,12 @@
 mod common;
 
 use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::thread::sleep;
+use std::time::Duration;
 
 use common::Host;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
 const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED     ENDS        LAST USED\n";
@@ -114,6 +118,20 @@ fn output_that_cannot_be_written_is_a_failure() {
         let outcome = host.apikey(args).stdout_to(full).run();
         assert_eq!(outcome.status, 1, "{outcome:?}");
     }
+}
+
+#[test]
+fn a_non_blocking_standard_output_is_waited_for() {
+    let host = host_of_thousands();
+    let (mut pipe, output) = std::io::pipe().unwrap();
+    fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let mut listing = host.apikey(&["list", "--json"]).stdout_to(output).spawn();
+    sleep(Duration::from_millis(100));
+    let mut listed = String::new();
+    pipe.read_to_string(&mut listed).unwrap();
+    assert!(listing.wait().unwrap().success());
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 3000);
 }
 
 #[test]

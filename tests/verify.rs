@@ -5,10 +5,12 @@ mod common;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::process::Stdio;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use apikey::{Store, Timestamp, Verdict};
 use common::{APIKEY, Host};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
 const ACCEPTED: &str = "<prefix> is accepted: the active key of alice\n";
@@ -155,7 +157,19 @@ fn standard_input_that_is_closed_or_a_folder_holds_no_key() {
     assert_eq!((output.status.code(), output.stderr), (Some(5), MALFORMED.into()));
     host.apikey(&["verify"])
         .stdin_from(File::open(host.folder()).unwrap())
-        .fails(1, "apikey: cannot read the key from standard input: EISDIR: Is a directory\n");
+        .fails(1, "apikey: cannot read the key from standard input: Is a directory (os error 21)\n");
+}
+
+#[test]
+fn a_non_blocking_standard_input_is_waited_for() {
+    let (host, key) = Host::with_key_of("alice");
+    let (input, mut pipe) = std::io::pipe().unwrap();
+    fcntl(&input, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    let waiting = host.apikey(&["verify", "--quiet"]).stdin_from(input).spawn();
+    sleep(Duration::from_millis(100));
+    pipe.write_all(key.as_bytes()).unwrap();
+    drop(pipe);
+    assert!(waiting.wait_with_output().unwrap().status.success());
 }
 
 #[test]

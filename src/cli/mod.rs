@@ -10,6 +10,7 @@ mod key_file_args;
 mod output;
 mod process;
 mod prompt;
+mod stream;
 mod table;
 mod usage;
 

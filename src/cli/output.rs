@@ -6,12 +6,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use nix::errno::Errno;
 use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
-use nix::unistd;
 use serde::Serialize;
 
-use super::json;
+use super::{json, stream};
 use crate::error::{Code, Error, Result};
 use crate::issue;
 use crate::text::printable;
@@ -105,15 +103,10 @@ impl Output {
 
     /// Writes a secret to standard output in one write, past every buffer that would keep a copy.
     pub fn secret(&self, secret: &[u8]) -> Result<()> {
-        loop {
-            match unistd::write(io::stdout(), secret) {
-                Ok(written) if written == secret.len() => return Ok(()),
-                Ok(_) => return Err(undeliverable("standard output took only a part of the key")),
-                Err(Errno::EINTR) => {}
-                Err(error) => {
-                    return Err(undeliverable(&format!("cannot write to standard output: {error}")));
-                }
-            }
+        match stream::write(secret) {
+            Ok(written) if written == secret.len() => Ok(()),
+            Ok(_) => Err(undeliverable("standard output took only a part of the key")),
+            Err(error) => Err(undeliverable(&format!("cannot write to standard output: {error}"))),
         }
     }
 }
@@ -155,7 +148,7 @@ struct Stdout;
 
 impl Write for Stdout {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        Ok(unistd::write(io::stdout(), data)?)
+        stream::write(data)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -5,12 +5,11 @@ use std::thread;
 
 use dialoguer::Confirm;
 use dialoguer::console::Term;
-use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use nix::unistd;
 use zeroize::Zeroizing;
 
+use super::stream;
 use crate::error::{Code, Error, Result};
 
 /// Whether somebody is there to answer.
@@ -81,19 +80,17 @@ fn read_line(line: &mut [u8]) -> Result<usize> {
     let mut length = 0;
     let mut byte = Zeroizing::new([0]);
     while length < line.len() {
-        match unistd::read(io::stdin(), &mut *byte) {
-            Ok(0) => break,
-            Ok(_) => match byte[0] {
-                b'\r' | b'\n' | CTRL_D => break,
-                CTRL_C => return Err(Error::new(Code::Cancelled, "cancelled; nothing changed")),
-                BACKSPACE | DELETE => length = length.saturating_sub(1),
-                other => {
-                    line[length] = other;
-                    length += 1;
-                }
-            },
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(unanswered(&error.into())),
+        if stream::read(&mut *byte).map_err(|error| unanswered(&error))? == 0 {
+            break;
+        }
+        match byte[0] {
+            b'\r' | b'\n' | CTRL_D => break,
+            CTRL_C => return Err(Error::new(Code::Cancelled, "cancelled; nothing changed")),
+            BACKSPACE | DELETE => length = length.saturating_sub(1),
+            other => {
+                line[length] = other;
+                length += 1;
+            }
         }
     }
     Ok(length)

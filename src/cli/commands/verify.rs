@@ -4,14 +4,12 @@ use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use nix::errno::Errno;
-use nix::unistd;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::cli::args::Global;
 use crate::cli::output::Output;
-use crate::cli::prompt;
+use crate::cli::{prompt, stream};
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
 use crate::key_file::KeyFile;
@@ -125,14 +123,13 @@ fn read_line() -> Result<Zeroizing<Vec<u8>>> {
     Ok(input)
 }
 
-/// Reads past every buffer that would keep a copy, until the end or until `input` is full.
+/// Reads until the end, or until `input` is full.
 fn read_all(input: &mut [u8]) -> Result<usize> {
     let mut length = 0;
     while length < input.len() {
-        match unistd::read(io::stdin(), &mut input[length..]) {
+        match stream::read(&mut input[length..]) {
             Ok(0) => break,
             Ok(read) => length += read,
-            Err(Errno::EINTR) => {}
             Err(error) => {
                 let message = format!("cannot read the key from standard input: {error}");
                 return Err(Error::new(Code::InternalError, message));
