@@ -17,10 +17,10 @@ const REFRESHES: usize = 1000;
 
 struct Watched {
     presented: usize,
-    /// The key in the file was refused.
+    /// The key that had been in the file was refused.
     refused: usize,
-    /// The key that was in the file when it was read once more was refused too.
-    refused_again: usize,
+    /// It was refused, and it was in the file still.
+    still_there: usize,
 }
 
 /// Refreshes web's key with these arguments too, while a daemon presents it.
@@ -29,10 +29,9 @@ fn watch(args: &[&str]) -> Watched {
     host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
     let store = Store::open(&host.database(), Duration::from_secs(10)).unwrap();
     let file = host.path("web.key");
-    let presents_one_that_is_accepted = || {
-        let key = std::fs::read(&file).unwrap();
-        matches!(store.verify(&key, Timestamp::now()).unwrap(), Verdict::Accepted(_))
-    };
+    let read = || std::fs::read(&file).unwrap();
+    let is_accepted =
+        |key: &[u8]| matches!(store.verify(key, Timestamp::now()).unwrap(), Verdict::Accepted(_));
     let refresh = [&["refresh", "web", "--yes", "--quiet"], args].concat();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -45,27 +44,30 @@ fn watch(args: &[&str]) -> Watched {
             }
             over.store(true, Ordering::Relaxed);
         });
-        let mut watched = Watched { presented: 0, refused: 0, refused_again: 0 };
+        let mut watched = Watched { presented: 0, refused: 0, still_there: 0 };
         while !over.load(Ordering::Relaxed) {
+            let key = read();
             watched.presented += 1;
-            if !presents_one_that_is_accepted() {
+            if !is_accepted(&key) {
                 watched.refused += 1;
-                watched.refused_again += usize::from(!presents_one_that_is_accepted());
+                watched.still_there += usize::from(read() == key);
             }
         }
         println!(
-            "{} times presented, {} refused, {} refused again",
-            watched.presented, watched.refused, watched.refused_again
+            "{} times presented, {} refused, {} of them still in the file",
+            watched.presented, watched.refused, watched.still_there
         );
         watched
     })
 }
 
+/// The next one may be refused too, where the daemon is not given the time to present it before it is
+/// replaced in its turn.
 #[test]
-fn a_daemon_that_reads_its_file_again_after_a_refusal_is_never_refused_twice() {
+fn a_daemon_that_reads_its_file_again_after_a_refusal_finds_another_key() {
     let watched = watch(&[]);
     assert!(watched.presented > REFRESHES);
-    assert_eq!(watched.refused_again, 0);
+    assert_eq!(watched.still_there, 0);
 }
 
 #[test]
