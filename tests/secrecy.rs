@@ -81,11 +81,16 @@ impl Waiting {
         format!("/proc/{}/{name}", self.0.id())
     }
 
-    fn dumps_no_core(&self) -> bool {
-        let limits = fs::read_to_string(self.file("limits")).unwrap_or_default();
+    /// Whether it is the program under test by now. To be asked first: what is seen before that may be
+    /// what the process was when another program, or none, ran in it.
+    fn is_apikey(&self) -> bool {
         let command = fs::read_to_string(self.file("cmdline")).unwrap_or_default();
-        let is_apikey = command.split('\0').next().is_some_and(|program| program.ends_with("apikey"));
-        is_apikey && Regex::new(r"Max core file size +0 ").unwrap().is_match(&limits)
+        command.split('\0').next().is_some_and(|program| program.ends_with("apikey"))
+    }
+
+    fn dumps_no_core(&self) -> bool {
+        let no_core = Regex::new(r"Max core file size +0 ").unwrap();
+        self.is_apikey() && no_core.is_match(&fs::read_to_string(self.file("limits")).unwrap_or_default())
     }
 }
 
@@ -129,8 +134,10 @@ fn other_processes_of_the_same_user_cannot_read_its_memory() {
     let other = Waiting::new(host.program("/bin/cat", &["-"]).by_nobody(), |_| true);
     assert_eq!(look(&other, "environ").status, 0);
     // proc(5): what is not dumpable belongs to root. The limit of cores may have been 0 from the start.
-    let is_roots = |waiting: &Waiting| fs::metadata(waiting.file("mem")).unwrap().uid() == 0;
-    let hardened = Waiting::new(host.program(host.apikey_for_all(), &["verify"]).by_nobody(), is_roots);
+    // A process that has changed its uid is not dumpable either, until another program runs in it.
+    let is_hardened =
+        |waiting: &Waiting| waiting.is_apikey() && fs::metadata(waiting.file("mem")).unwrap().uid() == 0;
+    let hardened = Waiting::new(host.program(host.apikey_for_all(), &["verify"]).by_nobody(), is_hardened);
     for name in ["mem", "environ", "maps"] {
         let outcome = look(&hardened, name);
         assert!(outcome.status == 1 && outcome.stderr.contains("Permission denied"), "{name}: {outcome:?}");
