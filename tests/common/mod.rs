@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{LazyLock, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
@@ -357,6 +357,16 @@ impl Outcome {
     fn shown(&self, text: &str) -> String {
         generalized(&text.replace(&self.folder, "<folder>"))
     }
+}
+
+/// Whether `run` ends within `limit`. Where it does not it is run again, a few times: a machine may
+/// stall for that long, but not each time.
+pub fn ends_within(limit: Duration, mut run: impl FnMut()) -> bool {
+    (0..5).any(|_| {
+        let start = Instant::now();
+        run();
+        start.elapsed() < limit
+    })
 }
 
 /// `text` with what differs from run to run written as placeholders.
