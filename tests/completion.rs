@@ -118,7 +118,9 @@ fn shell(host: &Host, program: &str, args: &[&str], setup: &str) -> PtySession {
     command.args(args).env_clear().current_dir(host.folder());
     command.envs([("PATH", path.as_str()), ("TERM", "dumb"), ("HOME", host.folder().to_str().unwrap())]);
     command.env("APIKEY_DB", host.database());
-    let mut session = spawn_command(command, Some(20_000)).unwrap();
+    let mut session = spawn_command(command, Some(60_000)).unwrap();
+    // bash does not end when it is asked to.
+    session.process_mut().set_kill_timeout(Some(0));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions");
     session.send_line(&setup.replace("SCRIPTS", script.to_str().unwrap())).unwrap();
     session.send_line("echo rea''dy").unwrap();

@@ -61,7 +61,8 @@ fn many_who_verify_while_others_write_are_all_answered() {
     let writers: Vec<Child> = (0..16)
         .map(|number| host.apikey(&["create", &format!("user{number}"), "--timeout", "1m"]).spawn())
         .collect();
-    let readers: Vec<Child> = (0..32).map(|_| host.apikey(&["verify"]).input(&*key).spawn()).collect();
+    let readers: Vec<Child> =
+        (0..32).map(|_| host.apikey(&["verify", "--timeout", "1m"]).input(&*key).spawn()).collect();
     for child in readers.into_iter().chain(writers) {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");

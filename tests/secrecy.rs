@@ -60,7 +60,7 @@ fn verify_reads_the_key_and_hands_it_to_nobody() {
 struct Waiting(Child);
 
 impl Waiting {
-    /// Starts it, and waits until `ready`.
+    /// Starts it, and waits until `ready`, for a minute at the least.
     fn new(run: Run<'_>, ready: impl Fn(&Waiting) -> bool) -> Self {
         let waiting = Waiting(
             run.with(|command| {
@@ -68,7 +68,7 @@ impl Waiting {
             })
             .spawn(),
         );
-        for _ in 0..2000 {
+        for _ in 0..12_000 {
             if ready(&waiting) {
                 return waiting;
             }

@@ -29,7 +29,7 @@ impl Terminal {
         shell.args(["-c", &format!("stty echo; {script}"), APIKEY]);
         shell.env_clear().env("PATH", "/usr/bin:/bin").env("TERM", "xterm").env("APIKEY_DB", host.database());
         shell.envs(environment.iter().copied()).current_dir(host.folder());
-        Terminal { session: spawn_with_options(shell, Options::new().timeout_ms(Some(30_000))).unwrap() }
+        Terminal { session: spawn_with_options(shell, Options::new().timeout_ms(Some(60_000))).unwrap() }
     }
 
     fn apikey(host: &Host, args: &str) -> Self {

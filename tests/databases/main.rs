@@ -255,7 +255,7 @@ fn a_writer_who_waits_gets_its_turn() {
     let (host, _) = Host::with_key_of("alice");
     let lock = OpenOptions::new().write(true).open(host.path("keys.db-lock")).unwrap();
     lock.lock().unwrap();
-    let waiting = host.apikey(&["create", "bob"]).spawn();
+    let waiting = host.apikey(&["create", "bob", "--timeout", "1m"]).spawn();
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(host.accepted(), 1);
     lock.unlock().unwrap();
