@@ -160,6 +160,21 @@ fn anything_but_yes_changes_nothing() {
 }
 
 #[test]
+#[ignore = "needs strace"]
+fn an_answer_that_comes_before_the_terminal_is_ready_for_it_counts() {
+    for (answer, expected) in [("n", 10), ("y", 0), ("\x03", 10), ("\x1b", 10)] {
+        let (host, _) = Host::with_key_of("alice");
+        // Whatever is done to the terminal takes its time.
+        let slowly = "exec strace -o /dev/null -e trace=ioctl -e inject=ioctl:delay_enter=100000";
+        let mut terminal = Terminal::run(&host, &format!("{slowly} \"$0\" revoke alice"), &[]);
+        terminal.expect("[y/N]");
+        terminal.types(answer);
+        let (shown, status) = terminal.ends();
+        assert_eq!(status, expected, "{answer:?}: {shown}");
+    }
+}
+
+#[test]
 fn cancelling_is_an_object_where_json_is_asked_for() {
     let (host, _) = Host::with_key_of("alice");
     let mut terminal = Terminal::apikey(&host, "revoke alice --json");

@@ -19,7 +19,9 @@ pub fn somebody_is_there() -> bool {
 
 /// Asks, and fails with [`Code::Cancelled`] on anything but yes.
 pub fn confirm(question: &str) -> Result<()> {
-    let signals = HeldSignals::hold().map_err(|error| unanswered(&error))?;
+    // Ctrl-C is to arrive as a character, which dialoguer turns back into a SIGINT and an error; from
+    // before the question on, since dialoguer's own raw mode begins only after it.
+    let asking = Asking::begin(LocalFlags::ISIG, SetArg::TCSANOW).map_err(|error| unanswered(&error))?;
     let answer = Confirm::new().with_prompt(question).default(false).interact_opt();
     let yes = match answer {
         Ok(answer) => answer.unwrap_or(false),
@@ -29,50 +31,66 @@ pub fn confirm(question: &str) -> Result<()> {
     if !yes {
         let term = Term::stderr();
         drop(term.show_cursor().and_then(|()| term.clear_line()));
-        // Held on to: the terminal is in raw mode, Ctrl-C arrives as a character, and dialoguer has
-        // turned it back into a SIGINT.
+        // dialoguer's SIGINT stays held off: the exit status says it.
         return Err(Error::new(Code::Cancelled, "cancelled; nothing changed"));
     }
-    signals.release().map_err(|error| unanswered(&error))
+    asking.end().map_err(|error| unanswered(&error))
 }
 
 /// Reads up to a line's end from the terminal without showing it, into `line`; returns how long it
 /// is. A line that does not fit fills all of `line`.
 pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
-    let failed = |error| unanswered(&error);
-    let signals = HeldSignals::hold().map_err(failed)?;
-    // In this order: what is typed at the prompt is neither shown nor thrown away.
-    let hidden = Hidden::new().map_err(failed)?;
+    // What is typed at the prompt is neither shown nor thrown away, but what was typed before it is,
+    // and what is typed past the end: that must not be shown either.
+    let hidden = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
+    let asking = Asking::begin(hidden, SetArg::TCSAFLUSH).map_err(|error| unanswered(&error))?;
     drop(io::stderr().write_all(prompt.as_bytes()));
     let read = read_line(line);
-    drop(hidden);
+    let ended = asking.end().map_err(|error| unanswered(&error));
     drop(io::stderr().write_all(b"\n"));
-    signals.release().map_err(failed)?;
-    read
+    ended.and(read)
 }
 
-/// The signals that end a process from outside, while a question is open: they end it, but first the
-/// terminal is put back as it was.
-struct HeldSignals(SigSet);
+/// A terminal at which a question is open, put back as it was when this is dropped. A signal that ends
+/// the process from outside does that, too, before it ends it.
+struct Asking {
+    before: Termios,
+    when: SetArg,
+    mask: SigSet,
+}
 
-impl HeldSignals {
-    fn hold() -> io::Result<Self> {
+impl Asking {
+    /// Takes `flags` from the terminal.
+    fn begin(flags: LocalFlags, when: SetArg) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let ending: SigSet =
             [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
         let mask = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let as_it_was = before.clone();
         thread::Builder::new().spawn(move || {
             if let Ok(signal) = ending.wait() {
-                let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
+                let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &as_it_was);
                 drop(Term::stderr().show_cursor());
                 let _ = ending.thread_unblock().and_then(|()| raise(signal));
             }
         })?;
-        Ok(HeldSignals(mask))
+        let mut changed = before.clone();
+        changed.local_flags -= flags;
+        tcsetattr(io::stdin(), when, &changed)?;
+        Ok(Asking { before, when, mask })
     }
 
-    fn release(self) -> io::Result<()> {
-        Ok(self.0.thread_set_mask()?)
+    /// Goes on after it: first the terminal, then the signals are as they were.
+    fn end(self) -> io::Result<()> {
+        let mask = self.mask;
+        drop(self);
+        Ok(mask.thread_set_mask()?)
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), self.when, &self.before);
     }
 }
 
@@ -100,26 +118,6 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const BACKSPACE: u8 = 0x08;
 const DELETE: u8 = 0x7f;
-
-/// A terminal that neither shows what is typed nor acts on it, until this is dropped.
-struct Hidden(Termios);
-
-impl Hidden {
-    fn new() -> io::Result<Self> {
-        let before = tcgetattr(io::stdin())?;
-        let mut hidden = before.clone();
-        hidden.local_flags -= LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
-        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
-        Ok(Hidden(before))
-    }
-}
-
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        // TCSAFLUSH: what was typed past the end must not be shown either.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &self.0);
-    }
-}
 
 fn unanswered(error: &io::Error) -> Error {
     Error::new(Code::InternalError, format!("cannot ask at the terminal: {error}"))
