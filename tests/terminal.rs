@@ -41,12 +41,13 @@ impl Terminal {
         self.session.exp_string(text).unwrap();
     }
 
-    /// The prompt is shown a moment earlier.
-    fn waits_for_a_character(&mut self) {
+    /// Waits until it waits for a character: the prompt is shown a moment earlier.
+    #[track_caller]
+    fn is_ready(&self) {
         let terminal = self.session.process().get_file_handle().unwrap();
-        while tcgetattr(&terminal).unwrap().local_flags.contains(LocalFlags::ICANON) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let is_ready = || !tcgetattr(&terminal).unwrap().local_flags.contains(LocalFlags::ICANON);
+        let mut waits = (0..12_000).map(|_| std::thread::sleep(Duration::from_millis(5)));
+        assert!(waits.any(|()| is_ready()), "it was never ready");
     }
 
     fn types(&mut self, text: &str) {
@@ -86,7 +87,7 @@ fn a_signal_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() {
             let (host, key) = Host::with_key_of("alice");
             let mut terminal = Terminal::apikey(&host, args);
             terminal.expect(prompt);
-            terminal.waits_for_a_character();
+            terminal.is_ready();
             terminal.session.process_mut().signal(signal).unwrap();
             let (shown, status) = terminal.ends_somehow();
             let WaitStatus::Signaled(_, by, false) = status else { panic!("{args}: {status:?}: {shown}") };
@@ -94,6 +95,35 @@ fn a_signal_at_a_question_ends_it_and_leaves_the_terminal_as_it_was() {
             assert_eq!(host.status_of(&key), "active");
         }
     }
+}
+
+#[test]
+fn a_signal_that_is_ignored_leaves_the_question_as_it_was() {
+    for signal in [Signal::SIGHUP, Signal::SIGTERM] {
+        let (host, key) = Host::with_key_of("alice");
+        let mut terminal = Terminal::run(&host, "trap '' HUP TERM; exec \"$0\" verify", &[]);
+        terminal.expect("Key (");
+        for _ in 0..2 {
+            terminal.is_ready();
+            terminal.session.process_mut().signal(signal).unwrap();
+            // Before the signal is raised, and when nothing has come of it.
+            terminal.expect(SHOW_CURSOR);
+            terminal.expect(SHOW_CURSOR);
+        }
+        terminal.is_ready();
+        terminal.types(&format!("{key}\r"));
+        let (shown, status) = terminal.ends();
+        assert!(status == 0 && !shown.contains(&key[15..]), "{shown}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_question_that_is_stopped_in_the_background() {
+    let (host, _) = Host::with_key_of("alice");
+    let script = "set -m; \"$0\" verify & until grep -q ') T ' /proc/$!/stat; do sleep 0.01; done; \
+                  kill -TERM $!; kill -CONT $!; while grep -q ') [^Z] ' /proc/$!/stat; do sleep 0.01; done";
+    let (shown, status) = Terminal::run(&host, script, &[]).ends();
+    assert_eq!(status, 0, "{shown}");
 }
 
 #[test]

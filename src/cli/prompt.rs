@@ -7,6 +7,7 @@ use dialoguer::Confirm;
 use dialoguer::console::Term;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::unistd::{getpgrp, tcgetpgrp};
 use zeroize::Zeroizing;
 
 use super::stream;
@@ -52,7 +53,8 @@ pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
 }
 
 /// A terminal at which a question is open, put back as it was when this is dropped. A signal that ends
-/// the process from outside does that, too, before it ends it.
+/// the process from outside does that, too, before it ends it; where the signal is ignored, the
+/// question stays.
 struct Asking {
     before: Termios,
     when: SetArg,
@@ -63,15 +65,19 @@ impl Asking {
     /// Takes `flags` from the terminal.
     fn begin(flags: LocalFlags, when: SetArg) -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
+        // In the background this stops it, while a signal can still end it.
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &before)?;
         let ending: SigSet =
             [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
         let mask = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let as_it_was = before.clone();
         thread::Builder::new().spawn(move || {
-            if let Ok(signal) = ending.wait() {
-                let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &as_it_was);
-                drop(Term::stderr().show_cursor());
+            while let Ok(signal) = ending.wait() {
+                let asking = tcgetattr(io::stdin());
+                put_back(&as_it_was);
                 let _ = ending.thread_unblock().and_then(|()| raise(signal));
+                let _ = ending.thread_block();
+                asking.iter().for_each(put_back);
             }
         })?;
         let mut changed = before.clone();
@@ -118,6 +124,17 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const BACKSPACE: u8 = 0x08;
 const DELETE: u8 = 0x7f;
+
+fn put_back(terminal: &Termios) {
+    // In the background it is somebody else's, and who changes it is stopped: tcsetattr(3).
+    if tcgetpgrp(io::stdin()) != Ok(getpgrp()) {
+        return;
+    }
+    let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, terminal);
+    if io::stderr().is_terminal() {
+        drop(Term::stderr().show_cursor());
+    }
+}
 
 fn unanswered(error: &io::Error) -> Error {
     Error::new(Code::InternalError, format!("cannot ask at the terminal: {error}"))
