@@ -3,10 +3,12 @@
 mod common;
 
 use std::ffi::{OsStr, OsString};
+use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
 
 use common::{Host, Outcome};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 const COMMANDS: [&str; 6] = ["create", "show", "refresh", "revoke", "verify", "list"];
 
@@ -60,6 +62,25 @@ fn no_message_repeats_a_key_that_was_given_where_none_belongs() {
         assert_ne!(outcome.status, 0, "{outcome:?}");
         assert!(outcome.stderr.contains(&key[..15]) && !outcome.stderr.contains(&key[..20]), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_non_blocking_standard_error_that_is_full_is_waited_for() {
+    let (host, _) = Host::with_key_of("alice");
+    let (mut pipe, mut stderr) = std::io::pipe().unwrap();
+    fcntl(&stderr, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while stderr.write(&[b'x'; 4096]).is_ok() {}
+    let waiting = host.apikey(&["show", "nobody"]).with(|command| {
+        command.stderr(stderr);
+    });
+    let mut waiting = waiting.spawn();
+    let mut said = String::new();
+    pipe.read_to_string(&mut said).unwrap();
+    assert_eq!(waiting.wait().unwrap().code(), Some(4));
+    assert!(
+        said.ends_with("xapikey: nobody has no active key\n`apikey create nobody` issues one\n"),
+        "{said}"
+    );
 }
 
 #[test]

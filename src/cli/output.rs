@@ -9,7 +9,8 @@ use std::process::ExitCode;
 use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
 use serde::Serialize;
 
-use super::{json, stream};
+use super::json;
+use super::stream::{Stderr, Stdout};
 use crate::error::{Code, Error, Result};
 use crate::issue;
 use crate::text::printable;
@@ -103,7 +104,7 @@ impl Output {
 
     /// Writes a secret to standard output in one write, past every buffer that would keep a copy.
     pub fn secret(&self, secret: &[u8]) -> Result<()> {
-        match stream::write(secret) {
+        match Stdout.write(secret) {
             Ok(written) if written == secret.len() => Ok(()),
             Ok(_) => Err(undeliverable("standard output took only a part of the key")),
             Err(error) => Err(undeliverable(&format!("cannot write to standard output: {error}"))),
@@ -143,19 +144,6 @@ impl From<Error> for Stopped {
     }
 }
 
-/// Standard output without Rust's own handle on it, which says nothing where it may not be written.
-struct Stdout;
-
-impl Write for Stdout {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        stream::write(data)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[derive(Serialize)]
 struct Failure {
     code: &'static str,
@@ -174,5 +162,5 @@ fn undeliverable(why: &str) -> Error {
 
 /// Nothing can be said where standard error is gone, and nothing need be: the exit status tells.
 fn say(line: &str) {
-    drop(io::stderr().write_all(format!("{line}\n").as_bytes()));
+    drop(Stderr.write_all(format!("{line}\n").as_bytes()));
 }

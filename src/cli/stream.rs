@@ -1,23 +1,45 @@
-//! Standard input and output, past every buffer that would keep a copy of a key.
+//! The standard streams, past every buffer that would keep a copy of a key, and past Rust's own
+//! handles on them, which say nothing where a stream may not be written.
 //!
 //! Who started the process may have made them non-blocking: then it waits here, as it does where they
 //! block.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
+/// Standard output. Each write is one of the kernel's.
+pub struct Stdout;
+
+/// Standard error likewise.
+pub struct Stderr;
+
+impl Write for Stdout {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        once(io::stdout(), PollFlags::POLLOUT, || unistd::write(io::stdout(), data))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        once(io::stderr(), PollFlags::POLLOUT, || unistd::write(io::stderr(), data))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Reads once from standard input; 0 is its end.
 pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
     once(io::stdin(), PollFlags::POLLIN, || unistd::read(io::stdin(), buffer))
-}
-
-/// Writes once to standard output; returns how much of `data` it took.
-pub fn write(data: &[u8]) -> io::Result<usize> {
-    once(io::stdout(), PollFlags::POLLOUT, || unistd::write(io::stdout(), data))
 }
 
 fn once(
