@@ -120,12 +120,7 @@ impl Store {
     ) -> Result<T> {
         if !self.is_wal {
             self.read(|_| Ok(()))?;
-            // All that changes is in the first sector of the file, which a disk writes whole: no
-            // journal, which a kill would leave and which is refused, has to keep what was there.
-            self.connection
-                .pragma_update(None, "journal_mode", "MEMORY")
-                .and_then(|()| self.connection.pragma_update(None, "journal_mode", "WAL"))
-                .map_err(|error| self.failed(&error))?;
+            self.turn_log_on().map_err(|error| self.failed(&error))?;
             self.is_wal = true;
         }
         let transaction = self.begin_write()?;
@@ -133,6 +128,18 @@ impl Store {
         let Err(error) = transaction.commit() else { return Ok(value) };
         let error = self.failed(&error);
         if self.took_hold(&outcome)? { Ok(value) } else { Err(error) }
+    }
+
+    /// Makes a database that has no log one that has, unless the one who held the lock before did.
+    fn turn_log_on(&self) -> rusqlite::Result<()> {
+        let mode: String = self.connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+        if mode == "wal" {
+            return Ok(());
+        }
+        // All that changes is in the first sector of the file, which a disk writes whole: no journal,
+        // which a kill would leave and which is refused, has to keep what was there.
+        self.connection.pragma_update(None, "journal_mode", "MEMORY")?;
+        self.connection.pragma_update(None, "journal_mode", "WAL")
     }
 
     /// Does `work` as one transaction that writes nothing: an immediate one, so that it sees no
@@ -186,7 +193,10 @@ impl Store {
     fn begin(&self, behavior: TransactionBehavior) -> Result<rusqlite::Transaction<'_>> {
         let failed = |error| self.failed(&error);
         let transaction = rusqlite::Transaction::new_unchecked(&self.connection, behavior).map_err(failed)?;
-        let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get(0)).map_err(failed);
+        let pragma = |name| {
+            let number = transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+            number.map(i32::cast_unsigned).map_err(failed)
+        };
         schema::check_version(self.location.path(), pragma("application_id")?, pragma("user_version")?)?;
         if !schema::is_unchanged(&transaction).map_err(failed)? {
             let message = format!(

@@ -92,14 +92,16 @@ fn statistics_are_no_change_of_the_schema() {
 
 #[test]
 fn a_database_that_is_another_program_s_by_its_log_is_not_written() {
-    let (host, _) = Host::with_key_of("alice");
-    let keeps_the_log = host.sqlite();
-    keeps_the_log.execute_batch("PRAGMA application_id = 12345").unwrap();
-    let before = host.contents();
-    for args in COMMANDS.into_iter().filter(|args| *args != ["verify"]) {
-        assert_eq!(outcome_of(&host, args, "x").status, 6, "{args:?}");
+    for id in [12345, -5] {
+        let (host, _) = Host::with_key_of("alice");
+        let keeps_the_log = host.sqlite();
+        keeps_the_log.pragma_update(None, "application_id", id).unwrap();
+        let before = host.contents();
+        for args in COMMANDS.into_iter().filter(|args| *args != ["verify"]) {
+            assert_eq!(outcome_of(&host, args, "x").status, 6, "{args:?}");
+        }
+        assert!(host.contents() == before);
     }
-    assert!(host.contents() == before);
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod damaged;
 mod foreign;
 mod permissions;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
@@ -280,6 +280,32 @@ fn a_copy_made_by_sqlite_works_although_it_has_no_log() {
         .input(&*key)
         .fails(5, "apikey: not accepted: <prefix>, a key of alice, is revoked\n");
     assert_eq!(host.status_of(&key), "active", "the original is as it was");
+}
+
+#[test]
+fn writers_who_wait_for_a_copy_to_get_its_log_find_it() {
+    let (host, _) = Host::with_key_of("alice");
+    host.key_from(&["create", "bob"]);
+    let copy = Host::new();
+    host.execute(&format!("VACUUM INTO '{}'", copy.database().display()));
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let service = Connection::open_with_flags(copy.database(), flags).unwrap();
+    let count = || service.query_row("SELECT count(*) FROM accepted_keys", [], |row| row.get::<_, u32>(0));
+    assert_eq!(count(), Ok(2));
+    let lock = File::create(copy.path("keys.db-lock")).unwrap();
+    copy.chmod("keys.db-lock", 0o600);
+    lock.lock().unwrap();
+    let waiting: Vec<_> = ["alice", "bob"]
+        .map(|user| copy.apikey(&["refresh", user, "-y", "--grace", "1h", "--timeout", "1m"]).spawn())
+        .into();
+    // Until both have opened it.
+    std::thread::sleep(Duration::from_millis(500));
+    lock.unlock().unwrap();
+    for writer in waiting {
+        let output = writer.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert_eq!(count(), Ok(4));
 }
 
 #[test]
