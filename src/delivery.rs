@@ -12,18 +12,21 @@
 //! | killed after | the file holds | accepted | the next run that writes (`recovery.rs`) |
 //! | --- | --- | --- | --- |
 //! | staging, whole or in part | old | old | removes the stage |
-//! | the first transaction | old | old, new | goes on with 3; with no whole stage, revokes the new key |
+//! | the first transaction | old | old, new | goes on with 3; without a whole stage, revokes the new key |
 //! | the replacement | new | old, new | syncs the folder and goes on with 5 |
 //! | the second transaction | new | new | has nothing to do |
 //!
-//! A key that waits for its reload goes on with 4 when that user is refreshed again.
+//! Without a stage, and with neither of the two keys in the file, nothing is revoked: another file system
+//! may be mounted there, or none. A key that waits for its reload goes on with 4 when that user is
+//! refreshed again.
 
 use std::process::{Command, Stdio};
 
 use crate::agreed::check_agreed;
 use crate::error::{Code, Error, Result};
 use crate::issue::{
-    Issued, Order, Previous, Replace, current, how_to_go_on, insert, later, replace, undeliverable,
+    Issued, Order, Previous, Replace, current, insert, later, replace, see_to_that, tell_its_reader,
+    undeliverable,
 };
 use crate::key::Key;
 use crate::key_file::{KeyFile, Target};
@@ -257,7 +260,8 @@ fn run(reload: &Reload, pending: &Record) -> Result<()> {
         Ok(status) => format!("the reload command failed: {status}"),
         Err(error) => format!("the reload command could not be run: {error}"),
     };
-    Err(delivery_pending(pending, &format!("it is in place, but {why}")))
+    let failed = delivery_pending(pending, &format!("it is in place, but {why}"));
+    Err(failed.hint(tell_its_reader(&pending.user)))
 }
 
 fn none_issued(obstacle: Obstacle) -> Error {
@@ -268,5 +272,5 @@ fn delivery_pending(pending: &Record, why: &str) -> Error {
     let Record { prefix, user, .. } = pending;
     let message =
         format!("{prefix} of {user} is accepted, but its delivery to {} is not done: {why}", pending.path());
-    Error::new(Code::DeliveryPending, message).hint(how_to_go_on(pending))
+    Error::new(Code::DeliveryPending, message).hint(see_to_that(user))
 }

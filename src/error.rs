@@ -95,7 +95,7 @@ impl Code {
 }
 
 /// A failure. Its message says what failed and on what, its hint what to do about it.
-/// Neither ever holds a key, nor a character that could steer a terminal.
+/// Neither holds a key, nor a character that could steer a terminal.
 #[derive(Debug)]
 pub struct Error {
     code: Code,

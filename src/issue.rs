@@ -64,7 +64,9 @@ impl Order {
         let name = self.name.as_ref().map(Name::as_str);
         let ends = |expires_in| waiting.created_at.checked_add(expires_in);
         (name.is_none() || name == waiting.name.as_deref())
-            && self.expires_in.is_none_or(|expires_in| ends(expires_in) == waiting.expires_at)
+            && self.expires_in.is_none_or(|expires_in| {
+                ends(expires_in).is_some_and(|ends| Some(ends) == waiting.expires_at)
+            })
             && (grace.is_zero() || grace == waiting.grace)
     }
 
@@ -237,21 +239,29 @@ fn key_exists(active: &Record) -> Error {
 fn not_at_its_end(unfinished: &Recovered) -> Error {
     let Record { prefix, user, .. } = &unfinished.key;
     let path = unfinished.key.path();
-    let message = match &unfinished.end {
+    match &unfinished.end {
         End::Stuck(reason) => {
-            format!("{prefix} of {user} is accepted, and still on its way to {path}: {reason}")
+            let message = format!("{prefix} of {user} is accepted, and still on its way to {path}: {reason}");
+            Error::new(Code::DeliveryPending, message).hint(see_to_that(user))
         }
-        _ => format!("{prefix} of {user} is in {path} and accepted, but its reader has not been told"),
-    };
-    Error::new(Code::DeliveryPending, message).hint(how_to_go_on(&unfinished.key))
+        _ => {
+            let message =
+                format!("{prefix} of {user} is in {path} and accepted, but its reader has not been told");
+            Error::new(Code::DeliveryPending, message).hint(tell_its_reader(user))
+        }
+    }
 }
 
-/// What to do about a delivery that is not at its end.
-pub(crate) fn how_to_go_on(pending: &Record) -> String {
-    let user = &pending.user;
-    let goes_on = match pending.reload_pending {
-        true => format!("`apikey refresh {user} --reload COMMAND`"),
-        false => "see to that: the next command that writes".into(),
-    };
-    format!("{goes_on} goes on from there, `apikey revoke {user}` ends all keys of {user}")
+/// What to do about a delivery that something stands in the way of.
+pub(crate) fn see_to_that(user: &str) -> String {
+    format!(
+        "see to that: the next command that writes goes on from there, `apikey revoke {user}` ends all keys of {user}"
+    )
+}
+
+/// What to do about a key that is in its file, and whose reader does not know.
+pub(crate) fn tell_its_reader(user: &str) -> String {
+    format!(
+        "`apikey refresh {user} --reload COMMAND` goes on from there, `apikey revoke {user}` ends all keys of {user}"
+    )
 }

@@ -4,7 +4,7 @@
 use std::io::ErrorKind::NotFound;
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::key_file::{Target, is_stage, stage_of};
 use crate::store::Record;
 use crate::trust::Obstacle;
@@ -24,7 +24,7 @@ pub struct Recovered {
 pub enum End {
     /// The key is in its file, and is the user's active one.
     Finished,
-    /// The key was nowhere to be found or has expired, and is revoked.
+    /// The key is lost or has expired, and is revoked.
     Undone,
     /// The key is in its file, and its reader has not been told: only a refresh of that user can
     /// tell whether it has.
@@ -56,11 +56,14 @@ fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Resu
             Ok(Ok(End::Undone))
         }
         Ok(true) if key.reload_pending => Ok(Ok(End::AwaitsReload)),
-        // One user's key that can't be made the active one is no reason to keep all others from theirs.
-        Ok(true) => Ok(Ok(match writer.activate(key) {
-            Ok(_) => End::Finished,
-            Err(error) => End::Stuck(error.to_string()),
-        })),
+        Ok(true) => match writer.activate(key) {
+            Ok(_) => Ok(Ok(End::Finished)),
+            // What is wrong with one user's key is no reason to keep all others from theirs.
+            Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => {
+                Ok(Ok(End::Stuck(error.to_string())))
+            }
+            Err(error) => Err(error),
+        },
     }
 }
 

@@ -33,6 +33,17 @@ impl Writer<'_> {
 }
 
 impl Store {
+    /// The user's current key. Fails with [`Code::NoKey`] where there is none.
+    pub fn current(&self, user: &User, now: Timestamp) -> Result<Record> {
+        self.read(|transaction| {
+            if let Some(current) = transaction.current(user.as_str(), now)? {
+                return Ok(current);
+            }
+            let accepted = transaction.held(user, now)?.into_iter().find(|key| key.status.is_accepted());
+            Err(accepted.map_or_else(|| no_key(user), |accepted| no_active_key_but(&accepted)))
+        })
+    }
+
     /// What [`Writer::revoke`] would revoke.
     pub fn revocable(&self, user: &User, now: Timestamp) -> Result<Vec<Record>> {
         self.read(|transaction| transaction.held(user, now)).map(still_to_revoke)
@@ -47,4 +58,10 @@ fn still_to_revoke(held: Vec<Record>) -> Vec<Record> {
 pub fn no_key(user: &User) -> Error {
     Error::new(Code::NoKey, format!("{user} has no active key"))
         .hint(format!("`apikey create {user}` issues one"))
+}
+
+fn no_active_key_but(accepted: &Record) -> Error {
+    let Record { prefix, user, status, .. } = accepted;
+    let message = format!("{user} has no active key, but {prefix}, which is {}", status.as_str());
+    Error::new(Code::NoKey, message).hint(format!("`apikey list {user}` shows it"))
 }

@@ -36,21 +36,21 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `text` with each key in it, or what is left of one that was cut or mistyped, cut to its prefix:
-/// whatever goes on for longer than one.
+/// `text` with each key in it, and what looks like one that was cut or mistyped, cut to its prefix:
+/// whatever begins as a key does and goes on for longer than a name would.
 pub fn without_keys(text: &str) -> Cow<'_, str> {
     const TAG: &str = "ak_";
-    const PREFIX_DIGITS: usize = 12;
-    let digits_at = |at: usize| text[at..].bytes().take_while(u8::is_ascii_hexdigit).count();
+    const PREFIX: usize = 15;
+    const LONGEST_NAME: usize = 30;
     let mut kept = String::new();
     let mut end = 0;
     for (at, _) in text.match_indices(TAG) {
-        let digits = at + TAG.len();
-        let count = digits_at(digits);
-        if count > PREFIX_DIGITS {
-            kept.push_str(&text[end..digits + PREFIX_DIGITS]);
+        let rest = &text[at + TAG.len()..];
+        let length = TAG.len() + rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        if length > LONGEST_NAME {
+            kept.push_str(&text[end..at + PREFIX]);
             kept.push('…');
-            end = digits + count;
+            end = at + length;
         }
     }
     if end == 0 {
@@ -72,6 +72,8 @@ mod tests {
             (format!("{key} and {key}"), "ak_0123456789ab… and ak_0123456789ab…"),
             (format!("NAME={}", key.to_uppercase().replace("AK_", "ak_")), "NAME=ak_0123456789AB…"),
             (key[..40].to_owned(), "ak_0123456789ab…"),
+            (key.replace('0', "O"), "ak_O123456789ab…"),
+            ("/srv/peak_performance1/keys".to_owned(), "/srv/peak_performance1/keys"),
             (key[..15].to_owned(), "ak_0123456789ab"),
             (".web.key.ak_0123456789ab".to_owned(), ".web.key.ak_0123456789ab"),
             ("ak_ ak_é".to_owned(), "ak_ ak_é"),

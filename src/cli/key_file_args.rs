@@ -17,7 +17,7 @@ pub struct KeyFileArgs {
     /// expires or is revoked. It is replaced, never rewritten, so that a reader sees all of the old
     /// key or all of the new one.
     /// Nothing is replaced but a key file: a link, a device, a file with something else or another
-    /// user's key in it, or one in a folder that others may write is refused before a key is issued.
+    /// user's accepted key in it, or one in a folder that others may write is refused before a key is issued.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     key_file: Option<PathBuf>,
 

@@ -9,7 +9,11 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, ErrorKind::NotFound, Read as _, Seek as _, SeekFrom};
+use std::io::{
+    self,
+    ErrorKind::{NotFound, PermissionDenied},
+    Read as _, Seek as _, SeekFrom,
+};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -38,11 +42,11 @@ impl WriteLock {
     pub fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
         let failed = |error: io::Error| {
             let failed = Error::io(&error, "lock", path, Code::DbError);
-            match failed.code() {
-                Code::Forbidden if path.exists() => {
+            match error.kind() {
+                PermissionDenied if path.exists() => {
                     failed.hint("give it the group and the mode of the database")
                 }
-                Code::Forbidden => failed.hint("run apikey as a user who may write the folder"),
+                PermissionDenied => failed.hint("run apikey as a user who may write the folder"),
                 _ => failed,
             }
         };

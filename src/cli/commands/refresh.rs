@@ -57,17 +57,19 @@ pub struct Refresh {
 
     /// Run COMMAND before the old key ends
     ///
-    /// When the new key is in its file, and both are accepted. /bin/sh runs it, with APIKEY_USER, APIKEY_PREFIX and APIKEY_KEY_FILE in its environment;
-    /// never the key. Other commands that write wait until it ends. Where it fails, both keys stay accepted, the exit status is 9, and the next
-    /// refresh of that user goes on from there. For a service that reads its key only when it
-    /// starts: --reload 'systemctl restart web'.
+    /// When the new key is in its file, and both are accepted. /bin/sh runs it, with APIKEY_USER,
+    /// APIKEY_PREFIX and APIKEY_KEY_FILE in its environment; never the key. What it says on standard
+    /// error is heard, but not with --json. Other commands that write wait until it ends. Where it
+    /// fails, both keys stay accepted, the exit status is 9, and the next refresh of that user goes
+    /// on from there. For a service that reads its key only when it starts: --reload 'systemctl
+    /// restart web'.
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     reload: Option<String>,
 
     /// End the old key first: for one that leaked
     ///
-    /// That is, before the new one is delivered to its file. From then until the new key is in the file, the file's reader has
-    /// no key that is accepted.
+    /// That is, before the new one is delivered to its file. From then until the new key is in the
+    /// file, the file's reader has no key that is accepted.
     #[arg(long, conflicts_with = "grace")]
     revoke_first: bool,
 }

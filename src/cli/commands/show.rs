@@ -5,9 +5,7 @@ use clap::Args;
 use crate::cli::args::{Global, UserArg};
 use crate::cli::output::Output;
 use crate::cli::table;
-use crate::error::{Code, Error, Result};
-use crate::revoke::no_key;
-use crate::store::Record;
+use crate::error::Result;
 use crate::timestamp::Timestamp;
 
 /// Show what is known of a user's current key; never the key
@@ -29,16 +27,6 @@ Examples:
 
 pub fn run(args: Show, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
-    let (store, now) = (global.open()?, Timestamp::now());
-    let Some(key) = store.show(&user, now)? else {
-        let other = store.revocable(&user, now)?.into_iter().next();
-        return Err(other.map_or_else(|| no_key(&user), |other| no_active_key_but(&other)));
-    };
+    let key = global.open()?.current(&user, Timestamp::now())?;
     if output.is_json() { output.object(&key) } else { output.text(&table::one(&key)) }
-}
-
-fn no_active_key_but(other: &Record) -> Error {
-    let Record { prefix, user, status, .. } = other;
-    let message = format!("{user} has no active key, but {prefix}, which is {}", status.as_str());
-    Error::new(Code::NoKey, message).hint(format!("`apikey list {user}` shows it"))
 }
