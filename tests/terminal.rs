@@ -106,8 +106,7 @@ fn a_signal_that_is_ignored_leaves_the_question_as_it_was() {
         for _ in 0..2 {
             terminal.is_ready();
             terminal.session.process_mut().signal(signal).unwrap();
-            // Before the signal is raised, and when nothing has come of it.
-            terminal.expect(SHOW_CURSOR);
+            // Just before the signal is raised. When nothing has come of it, the terminal is ready again.
             terminal.expect(SHOW_CURSOR);
         }
         terminal.is_ready();

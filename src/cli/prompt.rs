@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
+use std::time::Duration;
 
 use dialoguer::Confirm;
 use dialoguer::console::Term;
@@ -75,6 +76,12 @@ impl Asking {
             while let Ok(signal) = ending.wait() {
                 let asking = tcgetattr(io::stdin());
                 put_back(&as_it_was);
+                // A question that is just being opened may have changed the terminal once more.
+                thread::sleep(Duration::from_millis(20));
+                put_back(&as_it_was);
+                if io::stderr().is_terminal() {
+                    drop(Term::stderr().show_cursor());
+                }
                 let _ = ending.thread_unblock().and_then(|()| raise(signal));
                 let _ = ending.thread_block();
                 asking.iter().for_each(put_back);
@@ -127,12 +134,8 @@ const DELETE: u8 = 0x7f;
 
 fn put_back(terminal: &Termios) {
     // In the background it is somebody else's, and who changes it is stopped: tcsetattr(3).
-    if tcgetpgrp(io::stdin()) != Ok(getpgrp()) {
-        return;
-    }
-    let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, terminal);
-    if io::stderr().is_terminal() {
-        drop(Term::stderr().show_cursor());
+    if tcgetpgrp(io::stdin()) == Ok(getpgrp()) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, terminal);
     }
 }
 
