@@ -1,11 +1,11 @@
 //! Who can change what a path names.
 //!
 //! A path is safe to open where every folder on it belongs to someone trusted and nobody else may
-//! write it, but for the group that is the caller's own: many a user has one to himself. Root's is
-//! shared, and where a folder has an access control list its group's permissions are those of
-//! whoever is on the list (acl(5)); so nobody's group may write where root is to work. A sticky
-//! folder such as `/tmp` will do further up: there, others can add names but not take one away. The
-//! last folder is held to more, since in it the names themselves are made.
+//! write it, but for the group that is the caller's alone, as many a user has one. Where a folder has an
+//! access control list its group's permissions are those of whoever is on the list (acl(5)); so
+//! nobody's group may write where root is to work. A sticky folder such as `/tmp` will do further up:
+//! there, others can add names but not take one away. The last folder is held to more, since in it
+//! the names themselves are made.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
@@ -15,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::{getegid, geteuid};
+use nix::unistd::{Group, User, getegid, geteuid};
 
 pub const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
@@ -78,14 +78,29 @@ impl Trusted {
         }
     }
 
-    /// Checks a folder in which names are made: nobody may write it but its owner and, unless the caller
-    /// is root, the members of root's group, the caller's own, and the one that was named.
+    /// Checks a folder in which names are made: nobody may write it but its owner, the group that is the
+    /// caller's alone, and the one that was named.
     pub fn check_folder(self, folder: &Path, found: &Metadata) -> Result<(), Obstacle> {
         self.check_owner(folder, found)?;
         check_others_may_not_write(folder, found)?;
-        let groups = [Some(0), Some(getegid().as_raw()), self.group];
-        let of_trusted = !geteuid().is_root() && groups.contains(&Some(found.gid()));
-        if of_trusted { Ok(()) } else { check_group_may_not_write(folder, found) }
+        check_group_may_not_write(folder, found).or_else(|obstacle| {
+            let of_trusted = self.group == Some(found.gid()) || is_the_caller_s_alone(found.gid());
+            if of_trusted { Ok(()) } else { Err(obstacle) }
+        })
+    }
+}
+
+/// Whether a group is the one that was made for the caller: it has the same name, and nobody else was
+/// added to it. Root's own is no such group: it is made for more than that.
+fn is_the_caller_s_alone(gid: u32) -> bool {
+    if geteuid().is_root() || gid != getegid().as_raw() {
+        return false;
+    }
+    match (User::from_uid(geteuid()), Group::from_gid(getegid())) {
+        (Ok(Some(caller)), Ok(Some(group))) => {
+            group.name == caller.name && group.mem.iter().all(|member| *member == caller.name)
+        }
+        _ => false,
     }
 }
 
@@ -183,7 +198,7 @@ fn check_not_writable(
         return Ok(());
     }
     let path = path.display();
-    let hint = if found.is_dir() {
+    let hint = if found.is_dir() && bit == WRITABLE_BY_OTHERS {
         "use a folder that nobody else may write".into()
     } else {
         format!("chmod {class}-w {path}")

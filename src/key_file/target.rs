@@ -21,7 +21,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use super::{Content, KeyFile, Owner};
 use crate::key::{Key, KeyHash};
-use crate::trust::{Obstacle, Trusted, check_group_may_not_write, check_others_may_not_write};
+use crate::trust::{Obstacle, Trusted};
 
 type Result<T> = std::result::Result<T, Obstacle>;
 
@@ -45,10 +45,7 @@ impl<'a> Target<'a> {
         let found = folder
             .metadata()
             .map_err(|error| obstacle(format!("cannot look at the folder {}: {error}", path.display())))?;
-        let trusted = Trusted::with(owners);
-        trusted.check_owner(path, &found)?;
-        check_others_may_not_write(path, &found)?;
-        check_group_may_not_write(path, &found)?;
+        Trusted::with(owners).check_folder(path, &found)?;
         Ok(Target { key_file, folder, owners, stage })
     }
 
@@ -155,7 +152,12 @@ impl<'a> Target<'a> {
             return Ok(());
         }
         let stage = self.stage.display();
-        Err(obstacle(format!("neither it nor {stage} holds the key; is their file system mounted?")))
+        Err(obstacle(match self.status(&self.key_file.path)? {
+            None => format!("neither it nor {stage} is there; is their file system mounted?"),
+            Some(_) => {
+                format!("it holds no current key, and {stage} is gone; is another file system mounted?")
+            }
+        }))
     }
 
     /// Whether its folder is the one at `path`, by whichever name.

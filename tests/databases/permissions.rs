@@ -128,9 +128,12 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
         run.run()
     };
     chown(host.folder(), Some(1001), Some(1000)).unwrap();
-    host.chmod("", 0o2770);
+    host.chmod("", 0o2750);
     let created = member(1001, &["create", "alice"]);
     assert_eq!(created.status, 0);
+    // Who shares it says so by the database's own mode.
+    host.chmod("", 0o2770);
+    assert_eq!(member(1001, &["list"]).status, 7);
     host.write("alice.key", created.stdout.trim().as_bytes());
     host.chmod("alice.key", 0o644);
     let key_file = host.path("alice.key");
@@ -170,6 +173,32 @@ fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database
             command.uid(1001).gid(1001);
         });
         assert_eq!(run.run().status, status, "{mode:o}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: nobody else can act as somebody in another group"]
+fn a_folder_that_the_caller_s_own_group_may_write_will_do_where_the_group_is_the_caller_s_alone() {
+    // Debian's account of that name has a group to itself; `users` is for all of them.
+    let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
+    for (gid, code) in [(daemon.gid.as_raw(), 0), (100, 7)] {
+        let host = Host::new();
+        fs::create_dir(host.path("keys")).unwrap();
+        for name in ["", "keys"] {
+            chown(host.path(name), Some(daemon.uid.as_raw()), Some(gid)).unwrap();
+            host.chmod(name, 0o775);
+        }
+        let run = |args: &[&str]| {
+            let run = host.program(host.apikey_for_all(), args);
+            run.with(|command| {
+                command.uid(daemon.uid.as_raw()).gid(gid);
+            })
+            .run()
+        };
+        assert_eq!(run(&["create", "alice"]).status, code, "{gid}");
+        host.chmod("", 0o755);
+        let elsewhere = run(&["create", "web", "--key-file", "keys/web.key"]);
+        assert_eq!(elsewhere.status, if code == 0 { 0 } else { 8 }, "{elsewhere:?}");
     }
 }
 
