@@ -81,7 +81,7 @@ impl Writer<'_> {
             return Err(undeliverable(&format!("{} belongs to the database", key_file.path())));
         }
         target.check_replaceable().map_err(none_issued)?;
-        self.check_holds_no_key_of_another(&target, &order.user)?;
+        self.check_holds_no_key_of_another(&target, order.user.as_str()).map_err(none_issued)?;
         self.stage(&target, &key)?;
         let delivery = NewDelivery { key_file, grace: order.grace(), reload_pending: reload.is_some() };
         let (pending, ended) = self.insert_pending(order, &key, delivery, superseded.as_ref(), &target)?;
@@ -121,15 +121,24 @@ impl Writer<'_> {
     }
 
     /// Checks that nobody else's key is in the file: its only copy would be lost.
-    fn check_holds_no_key_of_another(&self, target: &Target<'_>, user: &User) -> Result<()> {
-        let Some(held) = target.held().map_err(none_issued)? else { return Ok(()) };
-        match self.store.find(&held, (self.clock)())? {
-            Some(other) if other.status.is_accepted() && other.user != user.as_str() => {
-                let Record { prefix, user, .. } = &other;
-                Err(undeliverable(&format!("the file holds {prefix} of {user}, which is accepted")).hint(
-                    format!("name another file, or end the keys of {user} with `apikey revoke {user}`"),
-                ))
-            }
+    pub(crate) fn check_holds_no_key_of_another(
+        &self,
+        target: &Target<'_>,
+        user: &str,
+    ) -> std::result::Result<(), Obstacle> {
+        let Some(held) = target.held()? else { return Ok(()) };
+        let unknown = |error: Error| Obstacle {
+            reason: format!("whose key the file holds is unknown: {error}"),
+            hint: error.what_to_do().unwrap_or("try again").to_owned(),
+        };
+        match self.store.find(&held, (self.clock)()).map_err(unknown)? {
+            Some(other) if other.status.is_accepted() && other.user != user => Err(Obstacle {
+                reason: format!("the file holds {} of {}, which is accepted", other.prefix, other.user),
+                hint: format!(
+                    "name another file, or end the keys of {0} with `apikey revoke {0}`",
+                    other.user
+                ),
+            }),
             _ => Ok(()),
         }
     }

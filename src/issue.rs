@@ -39,8 +39,9 @@ pub enum Replace {
     Nothing,
     /// It stops being accepted.
     Current {
-        /// How long it is still accepted, but not past its own expiry.
-        grace: Duration,
+        /// How long it is still accepted, but not past its own expiry. Where that is `None`, it is
+        /// not accepted any more.
+        grace: Option<Duration>,
         /// Whether it ends before the next one is delivered to its file, so that for a moment
         /// there is none that the file's reader could use.
         revoke_first: bool,
@@ -67,12 +68,12 @@ impl Order {
             && self.expires_in.is_none_or(|expires_in| {
                 ends(expires_in).is_some_and(|ends| Some(ends) == waiting.expires_at)
             })
-            && (grace.is_zero() || grace == waiting.grace)
+            && grace.is_none_or(|grace| grace == waiting.grace)
     }
 
     pub(crate) fn grace(&self) -> Duration {
         match self.replace {
-            Replace::Current { grace, .. } => grace,
+            Replace::Current { grace, .. } => grace.unwrap_or_default(),
             Replace::Nothing => Duration::ZERO,
         }
     }
@@ -255,7 +256,8 @@ fn not_at_its_end(unfinished: &Recovered) -> Error {
 /// What to do about a delivery that something stands in the way of.
 pub(crate) fn see_to_that(user: &str) -> String {
     format!(
-        "see to that: the next command that writes goes on from there, `apikey revoke {user}` ends all keys of {user}"
+        "see to that, and the next command that writes goes on from there; or give the key up: \
+         `apikey refresh {user} --revoke-first` replaces it, `apikey revoke {user}` ends all keys of {user}"
     )
 }
 

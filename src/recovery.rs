@@ -84,6 +84,7 @@ fn deliver(writer: &Writer<'_>, key: &Record) -> Result<std::result::Result<bool
                     .map(|()| false);
             }
             target.check_replaceable()?;
+            writer.check_holds_no_key_of_another(&target, &key.user)?;
             target.replace()?;
         }
         target.sync().map(|()| true)

@@ -126,10 +126,11 @@ fn told(recovered: &Recovered) -> String {
         }
         End::AwaitsReload => {
             format!(
-                "{prefix} of {user} is in {path}, and its reader was not told: see `apikey refresh {user}`."
+                "{prefix} of {user} is in {path}, and its reader was not told: \
+                 `apikey refresh {user} --reload COMMAND` does that."
             )
         }
-        End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}."),
+        End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}"),
     }
 }
 

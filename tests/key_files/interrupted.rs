@@ -51,7 +51,7 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
     fs::rename(host.path("web.key"), host.path("away")).unwrap();
     fs::create_dir(host.path("web.key")).unwrap();
     let stuck = "<prefix> of web is still on its way to <folder>/web.key: \
-                 <folder>/web.key is a folder, not a key file.\n";
+                 <folder>/web.key is a folder, not a key file\n";
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
@@ -62,7 +62,8 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
         format!(
             "{stuck}apikey: <prefix> of web is accepted, and still on its way to <folder>/web.key: \
              <folder>/web.key is a folder, not a key file\n\
-             see to that: the next command that writes goes on from there, `apikey revoke web` ends all keys of web\n"
+             see to that, and the next command that writes goes on from there; or give the key up: \
+             `apikey refresh web --revoke-first` replaces it, `apikey revoke web` ends all keys of web\n"
         ),
     );
     assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("pending", 3));
@@ -116,7 +117,7 @@ fn a_file_out_of_sight_is_no_reason_to_revoke_the_key_in_it() {
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> holds the key; is their file system mounted?.\n\
+        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> is there; is their file system mounted?\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "pending");
@@ -134,7 +135,7 @@ fn another_file_system_at_the_path_is_no_reason_to_revoke_the_key_in_the_file() 
     fs::rename(host.path("web.key"), host.path("unmounted")).unwrap();
     host.write("web.key", older.as_bytes());
     let outcome = host.apikey(&["create", "other"]).run();
-    assert!(outcome.status == 0 && outcome.stderr.contains("is their file system mounted?"), "{outcome:?}");
+    assert!(outcome.status == 0 && outcome.stderr.contains("is another file system mounted?"), "{outcome:?}");
     assert_eq!(host.status_of(&pending), "pending");
     fs::rename(host.path("unmounted"), host.path("web.key")).unwrap();
     host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
@@ -142,11 +143,25 @@ fn another_file_system_at_the_path_is_no_reason_to_revoke_the_key_in_the_file() 
 }
 
 #[test]
+fn a_delivery_takes_no_file_that_holds_somebody_else_s_key_by_now() {
+    let (host, pending) = host_with_pending("stage");
+    host.apikey(&["create", "other", "-q", "--key-file", "other.key"]).gives(0, "", "");
+    let theirs = content(&host, "other.key");
+    // It is delivered by then.
+    assert_eq!((host.status_of(&pending).as_str(), content(&host, "web.key")), ("active", pending));
+    let pending = make_pending(&host, "stage");
+    fs::rename(host.path("other.key"), host.path("web.key")).unwrap();
+    let outcome = host.apikey(&["create", "third"]).run();
+    assert!(outcome.stderr.contains("of other, which is accepted\n"), "{outcome:?}");
+    assert_eq!((host.status_of(&pending).as_str(), content(&host, "web.key")), ("pending", theirs));
+}
+
+#[test]
 fn a_key_that_cannot_be_made_the_active_one_keeps_nobody_else_from_theirs() {
     let (host, pending) = host_with_pending("place");
     host.execute("UPDATE keys SET grace_ms = 9000000000000000 WHERE status = 'pending'");
     let stuck =
-        "<prefix> of web is still on its way to <folder>/web.key: a duration ends after the year 9999.\n";
+        "<prefix> of web is still on its way to <folder>/web.key: a duration ends after the year 9999\n";
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",

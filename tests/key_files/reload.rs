@@ -76,7 +76,7 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: `apikey refresh web --reload COMMAND` does that.\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&old), "active");
@@ -164,7 +164,7 @@ fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
     host.apikey(&["refresh", "web", "-y", "--revoke-first"]).gives(
         0,
         "",
-        "<prefix> of web is in <folder>/web.key, and its reader was not told: see `apikey refresh web`.\n\
+        "<prefix> of web is in <folder>/web.key, and its reader was not told: `apikey refresh web --reload COMMAND` does that.\n\
          Issued <prefix> to web. The key is in <folder>/web.key.\n\
          <prefix> is revoked.\n<prefix> is revoked.\n",
     );
@@ -196,11 +196,15 @@ fn the_same_refresh_again_goes_on_from_there_whatever_it_asks_for() {
 #[test]
 fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
     let host = host_with_key_file();
-    assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
+    assert_eq!(
+        host.apikey(&["refresh", "web", "--yes", "--grace", "5m", "--reload", "false"]).run().status,
+        9
+    );
     for more in [
         &["--name", "new"][..],
         &["--expires-in", "1d"],
         &["--grace", "1h"],
+        &["--grace", "0s"],
         &["--key-file", "other.key"],
         &["--key-file", "web.key", "--key-file-mode", "640"],
     ] {

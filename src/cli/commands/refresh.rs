@@ -45,8 +45,7 @@ pub struct Refresh {
     /// Until then it is retiring. It does not outlive its own expiry. Without this option it is
     /// revoked at once.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    #[arg(default_value = "0s", hide_default_value = true)]
-    grace: Duration,
+    grace: Option<Duration>,
 
     /// Do not ask
     #[arg(short, long)]
