@@ -76,7 +76,9 @@ impl Store {
     /// nothing; readable by its owner alone.
     pub fn open_or_create(path: &Path, timeout: Duration) -> Result<Self> {
         let location = Location::new(path)?;
-        if location.check()?.is_none() {
+        if location.identity()?.is_none() {
+            // Not even the lock is made where it should not be.
+            location.check()?;
             let _lock = lock(&location, timeout)?;
             if location.check()?.is_none() {
                 make(&location)?;
