@@ -38,29 +38,29 @@ pub fn recover(writer: &mut Writer<'_>) -> Result<Vec<Recovered>> {
     let pending = writer.store.pending((writer.clock)())?;
     remove_noted_stage(writer, &pending);
     let recover = |key: Record| {
-        let end = go_on_with(writer, &key)?.unwrap_or_else(|obstacle| End::Stuck(obstacle.reason));
+        let end = go_on_with(writer, &key)?;
         Ok(Recovered { key, end })
     };
     pending.into_iter().map(recover).collect()
 }
 
-/// Goes on with a delivery from wherever it is. The outer error is the database's.
-fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Result<End, Obstacle>> {
+/// Goes on with a delivery from wherever it is. An error is the database's.
+fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<End> {
     // In the place of a key that is accepted it would be refused. The old one stays the current one.
     let is_delivered = if key.status.is_accepted() { deliver(writer, key)? } else { Ok(false) };
     match is_delivered {
-        Err(obstacle) => Ok(Err(obstacle)),
+        Err(obstacle) => Ok(End::Stuck(obstacle.reason)),
         Ok(false) => {
             writer.revoke_pending(key)?;
             remove_stage(key);
-            Ok(Ok(End::Undone))
+            Ok(End::Undone)
         }
-        Ok(true) if key.reload_pending => Ok(Ok(End::AwaitsReload)),
+        Ok(true) if key.reload_pending => Ok(End::AwaitsReload),
         Ok(true) => match writer.activate(key) {
-            Ok(_) => Ok(Ok(End::Finished)),
+            Ok(_) => Ok(End::Finished),
             // What is wrong with one user's key is no reason to keep all others from theirs.
             Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => {
-                Ok(Ok(End::Stuck(error.to_string())))
+                Ok(End::Stuck(error.to_string()))
             }
             Err(error) => Err(error),
         },
@@ -68,7 +68,8 @@ fn go_on_with(writer: &mut Writer<'_>, key: &Record) -> Result<std::result::Resu
 }
 
 /// Puts a key in the place of its file, where it is not there yet. `false` where it is lost: its stage
-/// is not whole, or is gone while the file still holds the current key.
+/// is not whole, or is gone while the file still holds the current key. The outer error is the
+/// database's.
 fn deliver(writer: &Writer<'_>, key: &Record) -> Result<std::result::Result<bool, Obstacle>> {
     let Some(key_file) = &key.key_file else { return Ok(Ok(false)) };
     let now = (writer.clock)();
