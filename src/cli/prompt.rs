@@ -11,7 +11,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use zeroize::Zeroizing;
 
-use super::stream;
+use super::stream::{self, Stderr};
 use crate::error::{Code, Error, Result};
 
 /// Whether somebody is there to answer.
@@ -46,10 +46,10 @@ pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
     // and what is typed past the end: that must not be shown either.
     let hidden = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
     let asking = Asking::begin(hidden, SetArg::TCSAFLUSH).map_err(|error| unanswered(&error))?;
-    drop(io::stderr().write_all(prompt.as_bytes()));
+    drop(Stderr.write_all(prompt.as_bytes()));
     let read = read_line(line);
     let ended = asking.end().map_err(|error| unanswered(&error));
-    drop(io::stderr().write_all(b"\n"));
+    drop(Stderr.write_all(b"\n"));
     ended.and(read)
 }
 
