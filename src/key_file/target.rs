@@ -41,11 +41,12 @@ impl<'a> Target<'a> {
         let stage = stage_of(&key_file.path, prefix);
         let owners = [key_file.owner, previous_owner].map(|owner| owner.map(|owner| owner.uid));
         let path = stage.parent().unwrap_or(Path::new("/"));
-        let folder = open_folder(path, Trusted::with(owners))?;
+        let trusted = Trusted::with(owners);
+        let folder = open_folder(path, trusted)?;
         let found = folder
             .metadata()
             .map_err(|error| obstacle(format!("cannot look at the folder {}: {error}", path.display())))?;
-        Trusted::with(owners).check_folder(path, &found)?;
+        trusted.check_folder(path, &found)?;
         Ok(Target { key_file, folder, owners, stage })
     }
 

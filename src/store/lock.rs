@@ -9,11 +9,8 @@
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
-use std::io::{
-    self,
-    ErrorKind::{NotFound, PermissionDenied},
-    Read as _, Seek as _, SeekFrom,
-};
+use std::io::ErrorKind::{NotFound, PermissionDenied};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
