@@ -122,28 +122,42 @@ fn own(tool: &[String], database: &Path, name: &str, user: &str, key: &str) -> R
 fn sql(name: &str, round: u32) -> String {
     let hash = |n: u32| hex::encode(Sha256::digest(common::key(n)));
     let (user, created, refreshed) = (format!("user-{round}"), hash(round), hash(ROUNDS + round));
-    let columns = "key_hash, id, user, prefix, name, status, created_at, last_used_at, expires_at, \
-                   revoked_at, key_file";
+    let columns =
+        "prefix, key_hash, id, user, name, status, created_at, last_used_at, expires_at, revoked_at";
     let now = "'2026-11-22T08:19:03.123Z'";
-    let insert = |hash: &str, n: u32| {
-        let prefix = &common::key(n)[..15];
+    let event = |event: &str, n: u32| {
+        let prefix = common::prefix(n);
         format!(
-            "INSERT INTO keys (key_hash, id, user, prefix, name, status, created_at, expires_at)
-             VALUES ('{hash}', '0199aa3f-0000-7000-8000-{n:012}', '{user}', '{prefix}', NULL, 'active', {now}, NULL)
-             ON CONFLICT (prefix) DO NOTHING RETURNING {columns};"
+            "INSERT INTO events (at, event, user, prefix, uid, login, detail)
+             VALUES ({now}, '{event}', '{user}', {prefix}, 0, 'root', '{name}');"
+        )
+    };
+    let insert = |hash: &str, n: u32| {
+        format!(
+            "INSERT INTO keys (prefix, key_hash, id, user, name, status, created_at, expires_at)
+             VALUES ({}, x'{hash}', x'0199aa3f000070008000{n:012}', '{user}', NULL, 'active', {now}, NULL)
+             ON CONFLICT (prefix) DO NOTHING RETURNING {columns}; {}",
+            common::prefix(n),
+            event("issued", n)
         )
     };
     let current = format!("SELECT {columns} FROM keys WHERE user = '{user}' AND status = 'active';");
-    let revoke = format!("UPDATE keys SET status = 'revoked', revoked_at = {now} WHERE key_hash = ");
-    let find = format!("SELECT {columns} FROM keys WHERE key_hash = '{created}';");
+    let revoke = |n: u32| {
+        let prefix = common::prefix(n);
+        let update =
+            format!("UPDATE keys SET status = 'revoked', revoked_at = {now} WHERE prefix = {prefix};");
+        update + &event("revoked", n)
+    };
+    let find = format!("SELECT {columns} FROM keys WHERE prefix = {};", common::prefix(round));
     let work = match name {
         "create" => current + &insert(&created, round),
-        "refresh" => format!("{current} {revoke} '{created}'; {}", insert(&refreshed, ROUNDS + round)),
-        "revoke" => format!("{current} {revoke} '{refreshed}';"),
+        "refresh" => format!("{current} {} {}", revoke(round), insert(&refreshed, ROUNDS + round)),
+        "revoke" => format!("{current} {}", revoke(ROUNDS + round)),
         "verify" => {
             return format!(
                 "{find} PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE;
-                 UPDATE keys SET last_used_at = {now} WHERE key_hash = '{created}'; COMMIT;"
+                 UPDATE keys SET last_used_at = {now} WHERE prefix = {}; COMMIT;",
+                common::prefix(round)
             );
         }
         "verify again" => return find,

@@ -112,6 +112,12 @@ impl Error {
         Error { code, message: safe(message.as_ref()), hint: None }
     }
 
+    /// A key that reaches nobody, for this reason, and so was not issued.
+    pub(crate) fn undeliverable(why: impl fmt::Display) -> Self {
+        let message = format!("the key cannot be handed over, so none was issued: {why}");
+        Error::new(Code::Undeliverable, message)
+    }
+
     /// An operating system's error while `doing` something (`"read"`, `"make"`) to `path`:
     /// [`Code::Forbidden`] where permissions are the reason, else `code`.
     pub fn io(error: &io::Error, doing: &str, path: &Path, code: Code) -> Self {

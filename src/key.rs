@@ -10,12 +10,14 @@
 //! - Only [`Key::expose`] gives it out: for the one write to standard output or to a key file.
 
 use std::fmt;
+use std::str::FromStr;
 
+use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::random;
 
 const TAG: &[u8] = b"ak_";
@@ -29,9 +31,6 @@ pub struct Key(Box<Zeroizing<[u8; Key::LENGTH]>>);
 impl Key {
     /// How long a key is, in bytes and in characters.
     pub const LENGTH: usize = CHECKSUM_START + 2 * CHECKSUM_BYTES;
-
-    /// How much of a key its prefix is: `ak_` and 12 hex digits.
-    pub const PREFIX_LENGTH: usize = TAG.len() + 12;
 
     /// A new key from the operating system's generator. Fails where that fails.
     pub fn generate() -> Result<Self> {
@@ -66,22 +65,15 @@ impl Key {
         Some(key)
     }
 
-    /// The first 15 characters: unique in a database, safe to print and to log.
-    pub fn prefix(&self) -> &str {
-        &self.expose()[..Self::PREFIX_LENGTH]
-    }
-
-    /// Whether `text` has the form of a prefix.
-    pub(crate) fn is_prefix(text: &str) -> bool {
-        let digits = text.as_bytes().strip_prefix(TAG);
-        text.len() == Self::PREFIX_LENGTH && digits.is_some_and(is_lowercase_hex)
+    /// Its first 15 characters, by which it is named from here on.
+    #[allow(clippy::expect_used, reason = "both constructors write hex digits there")]
+    pub fn prefix(&self) -> Prefix {
+        self.expose()[..Prefix::LENGTH].parse().expect("a key starts with its prefix")
     }
 
     /// What is stored of the key.
     pub fn hash(&self) -> KeyHash {
-        let mut hex = [0; KeyHash::LENGTH];
-        encode_hex(&Sha256::digest(self.0.as_slice()), &mut hex);
-        KeyHash(hex)
+        KeyHash(Sha256::digest(self.0.as_slice()).into())
     }
 
     /// The key itself.
@@ -97,22 +89,75 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The lowercase hex SHA-256 of a key's text: 64 characters.
-#[derive(Clone, Copy)]
-pub struct KeyHash([u8; KeyHash::LENGTH]);
+/// The first 15 characters of a key, `ak_` and 12 hex digits: unique in a database, never masked, safe
+/// to print, to log, and to be part of a file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix(u64);
 
-impl KeyHash {
-    const LENGTH: usize = 64;
+impl Prefix {
+    /// How long a prefix is, in bytes and in characters.
+    pub const LENGTH: usize = TAG.len() + 12;
 
-    /// The hash as text.
-    #[allow(clippy::expect_used, reason = "hex digits are ASCII")]
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("a hash is ASCII")
+    /// The 48 bits that its digits are, which is how the database has it. `None` for a larger number.
+    pub(crate) fn from_bits(bits: i64) -> Option<Self> {
+        u64::try_from(bits).ok().filter(|bits| *bits < 1 << 48).map(Prefix)
     }
 
-    /// Whether `stored` is this hash, in a time that does not tell where they differ.
-    pub fn matches(&self, stored: &str) -> bool {
-        self.0.ct_eq(stored.as_bytes()).into()
+    pub(crate) fn bits(self) -> i64 {
+        self.0.cast_signed()
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ak_{:012x}", self.0)
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = Error;
+
+    /// Fails with [`Code::Usage`] on anything that is not a prefix.
+    fn from_str(text: &str) -> Result<Self> {
+        let digits = text.as_bytes().strip_prefix(TAG).filter(|digits| is_lowercase_hex(digits));
+        let digits = digits.filter(|_| text.len() == Self::LENGTH);
+        digits.and_then(|_| u64::from_str_radix(&text[TAG.len()..], 16).ok()).map(Prefix).ok_or_else(|| {
+            Error::new(
+                Code::Usage,
+                "a prefix is ak_ and 12 of the digits 0-9 a-f, the first 15 characters of a key",
+            )
+        })
+    }
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The SHA-256 of a key's text, written as 64 lowercase hex digits.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(KeyHash)
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Whether `other` is the same, in a time that does not tell where they differ.
+    pub fn matches(&self, other: &KeyHash) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -157,12 +202,34 @@ mod tests {
         for (random, text, hash) in VECTORS {
             let made = Key::from_random_bytes(&random);
             assert_eq!(made.expose(), text);
-            assert_eq!(made.prefix(), &text[..15]);
+            assert_eq!(made.prefix().to_string(), &text[..15]);
             let parsed = Key::parse(text.as_bytes()).unwrap();
-            assert_eq!(parsed.hash().as_str(), hash);
-            assert!(parsed.hash().matches(hash));
-            assert!(!parsed.hash().matches(&hash[1..]));
+            assert_eq!(parsed.hash().to_string(), hash);
+            assert!(parsed.hash().matches(&made.hash()));
+            assert!(!parsed.hash().matches(&Key::from_random_bytes(&[7; 32]).hash()));
         }
+    }
+
+    #[test]
+    fn a_prefix_is_twelve_lowercase_digits_and_48_bits() {
+        for text in ["ak_000000000000", "ak_0123456789ab", "ak_ffffffffffff"] {
+            let prefix: Prefix = text.parse().unwrap();
+            assert_eq!(prefix.to_string(), text);
+            assert_eq!(Prefix::from_bits(prefix.bits()), Some(prefix));
+        }
+        for text in [
+            "",
+            "ak_",
+            "ak_0123456789a",
+            "ak_0123456789abc",
+            "ak_0123456789AB",
+            "ak_+123456789ab",
+            "ak_é0000000000",
+        ] {
+            assert!(text.parse::<Prefix>().is_err(), "{text}");
+        }
+        assert_eq!(Prefix::from_bits(-1), None);
+        assert_eq!(Prefix::from_bits(1 << 48), None);
     }
 
     #[test]

@@ -1,45 +1,46 @@
 //! Issue, show, refresh, revoke and verify API keys from one SQLite file, with no server.
 //!
-//! The program `apikey` is a thin face over this library. A service uses the library to verify a
-//! key in microseconds, with no process: see [`Store::verify`]. Without the feature `cli`, which is
+//! It has two faces. Who manages keys opens the [`Authority`] of the host, and each command is one
+//! call on it: the program `apikey` is a thin face over that. Who checks keys opens a [`Verifier`],
+//! which needs microseconds, no process, and nothing of the rest. Without the feature `cli`, which is
 //! on unless it is turned off, none of what only the program needs is built.
 //!
-//! Data flows one way: arguments, checked values ([`User`], [`Name`], [`Key`]), a transaction of
-//! the [`Store`], the hand-over of the key, output.
+//! Data flows one way: arguments, checked values ([`User`], [`Name`], [`Key`]), a transaction, the
+//! hand-over of the key, output. Imports point downward: `cli`, `authority` and `verifier`, `delivery`,
+//! `store`, `key_file`, and at the bottom what a key, a user and a place to trust are.
 
-mod agreed;
+mod actor;
+mod authority;
 mod delivery;
 mod error;
-mod issue;
 mod key;
 mod key_file;
 mod name;
 mod random;
-mod recovery;
-mod revoke;
+mod settings;
 mod store;
 mod text;
 mod timestamp;
 mod trust;
 mod user;
-mod verify;
-mod writer;
+mod verifier;
 
 #[cfg(feature = "cli")]
 pub mod cli;
 
-pub use crate::delivery::Reload;
+pub use uuid::Uuid;
+
+pub use crate::authority::{Authority, Issued, Keys, Order, Recipient, Refresh};
+pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};
-pub use crate::issue::{Issued, Order, Previous, Replace};
-pub use crate::key::{Key, KeyHash};
+pub use crate::key::{Key, KeyHash, Prefix};
 pub use crate::key_file::{EnvName, KeyFile, Mode, Owner};
 pub use crate::name::Name;
-pub use crate::recovery::{End, Recovered};
-pub use crate::store::{Record, Status, Store};
+pub use crate::settings::{Change, Changes, Reload, Settings};
+pub use crate::store::{Listed, Previous, Record, Status};
 pub use crate::timestamp::Timestamp;
 pub use crate::user::User;
-pub use crate::verify::Verdict;
-pub use crate::writer::Writer;
+pub use crate::verifier::{Verdict, Verifier};
 
 /// The README's examples in Rust, compiled as tests.
 #[cfg(doctest)]

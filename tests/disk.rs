@@ -178,7 +178,7 @@ fn a_limit_on_the_size_of_files_loses_no_key_and_issues_none_that_was_not_acknow
     let (before, bob) = Host::with_key_of("bob");
     let alice = before.key_from(&["create", "alice"]);
     let mut succeeded = BTreeSet::new();
-    for blocks in (0..80).step_by(4) {
+    for blocks in (0..200).step_by(8) {
         for trap in ["trap '' XFSZ", ":"] {
             let host = before.copy();
             let at = format!("{trap}, {blocks} blocks");

@@ -35,7 +35,7 @@ fn before_refresh() -> Host {
 fn accepted_of_web(host: &Host) -> BTreeSet<String> {
     let all = accepted(&host.database());
     let sqlite = Connection::open_with_flags(host.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
-    let mut statement = sqlite.prepare("SELECT key_hash FROM keys WHERE user = 'web'").unwrap();
+    let mut statement = sqlite.prepare("SELECT lower(hex(key_hash)) FROM keys WHERE user = 'web'").unwrap();
     let of_web: BTreeSet<String> =
         statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     all.intersection(&of_web).cloned().collect()
@@ -64,9 +64,10 @@ fn assert_is_settled_by_the_next_run(host: &Host, at: &str) {
         .query_row("SELECT count(*) FROM keys WHERE status = 'pending'", [], |row| row.get(0))
         .unwrap();
     assert_eq!(pending, 0, "{at}: {next:?}");
+    // What was staged by a run that was killed before it issued its key, the next delivery removes.
+    host.apikey(&["refresh", "web", "-yq", "--key-file", "web.key"]).gives(0, "", "");
     let left: Vec<String> = host.names().into_iter().filter(|name| name.starts_with('.')).collect();
     assert!(left.is_empty(), "{at}: {left:?}: {next:?}");
-    assert!(std::fs::read(host.path("keys.db-lock")).unwrap().is_empty(), "{at}: a note is left");
 }
 
 fn prints_no_key(outcome: &Outcome, at: &str) {

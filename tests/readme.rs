@@ -43,15 +43,15 @@ fn each_command_prints_what_the_readme_shows() {
 #[test]
 fn the_query_of_the_readme_finds_an_accepted_key_and_no_other() {
     let (host, key) = Host::with_key_of("alice");
-    let hash = apikey::Key::parse(key.as_bytes()).unwrap().hash();
+    let hash = apikey::Key::parse(key.as_bytes()).unwrap().hash().to_string();
     let sql = blocks("sql")[0];
     let user_of = |hash: &str| -> Option<String> {
         host.sqlite().query_row(sql, &[(":sha256_hex", hash)], |row| row.get("user")).ok()
     };
-    assert_eq!(user_of(hash.as_str()).as_deref(), Some("alice"));
+    assert_eq!(user_of(&hash).as_deref(), Some("alice"));
     assert_eq!(user_of(&"0".repeat(64)), None);
     host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
-    assert_eq!(user_of(hash.as_str()), None);
+    assert_eq!(user_of(&hash), None);
 }
 
 #[test]

@@ -37,7 +37,8 @@ fn the_active_the_pending_and_every_retiring_key_of_the_user_end_at_once() {
     let third = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
     // A delivery that was interrupted: the key that alice's file is about to hold.
     let pending = host.key_from(&["create", "elsewhere"]);
-    host.execute("UPDATE keys SET user = 'alice', status = 'pending', key_file = '/none/key', key_file_mode = 384 WHERE user = 'elsewhere'");
+    host.execute("UPDATE keys SET user = 'alice', status = 'pending' WHERE user = 'elsewhere'");
+    host.deliver_pending();
     let bob = host.key_from(&["create", "bob"]);
     assert_eq!(host.accepted(), 5);
 

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use apikey::{Store, Timestamp, Verdict};
+use apikey::{Timestamp, Verdict, Verifier};
 use common::{APIKEY, Host, ends_within};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
@@ -97,7 +97,8 @@ fn keys_that_are_retiring_or_pending_are_accepted() {
     let (host, old) = Host::with_key_of("alice");
     let new = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
     host.apikey(&["verify"]).input(old).gives(0, "<prefix> is accepted: the retiring key of alice\n", "");
-    host.execute("UPDATE keys SET status = 'pending', key_file = '/none/key', key_file_mode = 384 WHERE status = 'active'");
+    host.execute("UPDATE keys SET status = 'pending' WHERE status = 'active'");
+    host.deliver_pending();
     host.apikey(&["verify"]).input(new).gives(0, "<prefix> is accepted: the pending key of alice\n", "");
 }
 
@@ -204,7 +205,7 @@ fn the_use_of_a_key_is_written_down_at_most_once_a_minute() {
 #[test]
 fn of_two_who_verified_a_key_at_once_one_writes_down_that_it_was_used() {
     let (host, key) = Host::with_key_of("alice");
-    let mut store = Store::open(&host.database(), Duration::ZERO).unwrap();
+    let mut store = Verifier::open(&host.database(), Duration::ZERO).unwrap();
     let now = Timestamp::now();
     let Verdict::Accepted(as_both_read_it) = store.verify(key.as_bytes(), now).unwrap() else { panic!() };
     assert!(store.record_use(&as_both_read_it, now).unwrap());

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use apikey::{Store, Timestamp, Verdict};
+use apikey::{Timestamp, Verdict, Verifier};
 use common::Host;
 
 const REFRESHES: usize = 1000;
@@ -31,7 +31,7 @@ struct Watched {
 fn watch(grace: u64) -> Watched {
     let (host, over) = (Host::new(), AtomicBool::new(false));
     host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
-    let store = Store::open(&host.database(), Duration::from_secs(10)).unwrap();
+    let store = Verifier::open(&host.database(), Duration::from_secs(10)).unwrap();
     let file = host.path("web.key");
     let read = || std::fs::read(&file).unwrap();
     let is_accepted =

@@ -189,32 +189,50 @@ fn kept_database(keys: u32) -> Result<PathBuf> {
 }
 
 /// Replaces what is in the database by `keys` keys, in the order in which the file holds them, and
-/// leaves no log.
+/// leaves no log. One user in ten is a daemon, with a key file and what else is kept with one.
 fn fill(connection: &Connection, keys: u32) -> Result<()> {
     connection.execute_batch(
         "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;
-         BEGIN; DELETE FROM keys",
+         BEGIN; DELETE FROM keys; DELETE FROM settings; DELETE FROM events",
     )?;
-    let mut hashes: Vec<([u8; 32], u32)> = (0..keys).map(|n| (Sha256::digest(key(n)).into(), n)).collect();
-    hashes.sort_unstable();
+    let mut by_prefix: Vec<(i64, u32)> = (0..keys).map(|n| (prefix(n), n)).collect();
+    by_prefix.sort_unstable();
     let mut insert = connection.prepare(
-        "INSERT INTO keys (key_hash, id, user, prefix, status, created_at, revoked_at)
+        "INSERT INTO keys (prefix, key_hash, id, user, status, created_at, revoked_at)
          VALUES (?1, ?2, ?3, ?4, ?5, '2026-01-01T00:00:00.000Z', ?6)",
     )?;
-    for (hash, n) in hashes {
-        let id = uuid::Builder::from_unix_timestamp_millis(1_767_225_600_000 + u64::from(n), &[0; 10]);
+    for (prefix, n) in by_prefix {
+        let mut random = [0; 10];
+        random.copy_from_slice(&Sha256::digest(n.to_le_bytes())[..10]);
+        let id = uuid::Builder::from_unix_timestamp_millis(1_767_225_600_000 + u64::from(n), &random);
         let is_active = n < active(keys);
         insert.execute(params![
-            hex::encode(hash),
-            id.into_uuid().to_string(),
+            prefix,
+            Sha256::digest(key(n)).as_slice(),
+            id.into_uuid().as_bytes(),
             user(n, keys),
-            &key(n)[..15],
             if is_active { "active" } else { "revoked" },
             (!is_active).then_some("2026-02-02T00:00:00.000Z"),
         ])?;
     }
-    connection.execute_batch("COMMIT")?;
+    let mut settings = connection.prepare(
+        "INSERT INTO settings (user, pending_key, lifetime_ms, key_file, key_file_mode, key_file_uid,
+             key_file_gid, reload, reload_timeout_ms, renew_after_ms, renew_grace_ms, due_at)
+         VALUES (?1, 0, 7776000000, ?2, 384, 1000, 1000, ?3, 120000, 2592000000, 3600000,
+             '2026-01-31T00:00:00.000Z')",
+    )?;
+    for n in (0..active(keys)).step_by(10) {
+        let user = user(n, keys);
+        let (key_file, reload) = (format!("/etc/{user}/{user}.key"), format!("systemctl reload {user}"));
+        settings.execute(params![user, key_file, reload])?;
+    }
+    connection.execute_batch("COMMIT; VACUUM")?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     ensure!(mode == "wal", "the journal mode is {mode}");
     Ok(())
+}
+
+/// The 48 bits of the prefix of the key number `n`.
+pub fn prefix(n: u32) -> i64 {
+    i64::from_str_radix(&key(n)[3..15], 16).unwrap_or_default()
 }

@@ -12,9 +12,11 @@ use nix::unistd::{Uid, User as Account, getuid};
 
 use super::complete::users_with_a_key;
 use super::database::Database;
+use crate::authority::Authority;
 use crate::error::{Code, Error, Result};
-use crate::store::Store;
+use crate::timestamp::Timestamp;
 use crate::user::User;
+use crate::verifier::Verifier;
 
 /// Where the help puts the options that every command takes.
 const LAST: usize = 100;
@@ -54,9 +56,14 @@ pub struct Global {
 }
 
 impl Global {
-    /// Opens the database.
+    /// Opens the database, to verify keys.
+    pub fn open_verifier(&self) -> Result<ManuallyDrop<Verifier>> {
+        Verifier::open(&self.database()?.path, self.timeout).map(ManuallyDrop::new)
+    }
+
+    /// Opens the database, to manage keys.
     pub fn open(&self) -> Result<Open> {
-        Store::open(&self.database()?.path, self.timeout).map(Open::new)
+        Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
     }
 
     /// Opens the database, or makes it. Makes the default folder too, but no other.
@@ -69,7 +76,7 @@ impl Global {
                 .create(folder)
                 .map_err(|error| Error::io(&error, "make the folder", folder, Code::DbUnavailable))?;
         }
-        Store::open_or_create(&database.path, self.timeout).map(Open::new)
+        Authority::open_or_create(&database.path, self.timeout, Timestamp::now).map(Open::new)
     }
 
     fn database(&self) -> Result<Database> {
@@ -82,7 +89,7 @@ impl Global {
 
 /// A database that is open until the process ends. Closing it would write nothing, and give back
 /// piece by piece what the kernel takes back at once.
-pub type Open = ManuallyDrop<Store>;
+pub type Open = ManuallyDrop<Authority>;
 
 /// Whose key the command is about.
 #[derive(Debug, Args)]

@@ -9,8 +9,10 @@ use clap_complete::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
 use super::database::Database;
+use crate::authority::Authority;
 use crate::error::{Code, Error, Result};
-use crate::store::{Location, Store};
+use crate::store::Location;
+use crate::timestamp::Timestamp;
 use crate::user::User;
 
 /// The variable by which a shell's script says that it asks, and which shell it is.
@@ -60,10 +62,10 @@ fi
 /// The users who have a key, and whose names start with `current`.
 pub fn users_with_a_key(current: &OsStr) -> Vec<CompletionCandidate> {
     let users = current.to_str().and_then(|current| users(current).ok());
-    users.unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
+    users.unwrap_or_default().iter().map(|user| CompletionCandidate::new(user.as_str())).collect()
 }
 
-fn users(start: &str) -> Result<Vec<String>> {
+fn users(start: &str) -> Result<Vec<User>> {
     let path = match named_database() {
         Some(path) => path,
         None => Database::default()?.path,
@@ -73,10 +75,7 @@ fn users(start: &str) -> Result<Vec<String>> {
     if location.files()[..3].iter().any(|file| !file.exists()) {
         return Ok(Vec::new());
     }
-    let mut users = Store::open(&path, Duration::ZERO)?.users(start, MOST_USERS)?;
-    // What else a database may hold does not belong on a terminal.
-    users.retain(|user| user.parse::<User>().is_ok());
-    Ok(users)
+    Authority::open(&path, Duration::ZERO, Timestamp::now)?.users(start, MOST_USERS)
 }
 
 /// The database that the command line names so far, or the environment.

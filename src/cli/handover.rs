@@ -1,154 +1,118 @@
-//! Handing a new key over to whoever asked for it.
+//! What the program does with what the authority gives out.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
 use super::output::Output;
-use crate::delivery::Reload;
+use crate::authority::{Issued, Recipient};
+use crate::delivery::Delivery;
 use crate::error::{Code, Error, Result};
-use crate::issue::{Issued, Order, Replace};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
-use crate::recovery::{End, Recovered};
-use crate::store::{Record, Store};
+use crate::name::Name;
+use crate::store::Record;
 use crate::timestamp::Timestamp;
-use crate::writer::Writer;
 
 /// Writes the JSON of a command that issues: of what was issued, and of the key where it is shown.
-type ToJson = fn(&mut dyn Write, &Issued, Option<&Key>) -> io::Result<()>;
+pub type ToJson = fn(&mut dyn Write, &Issued, Option<&Key>) -> io::Result<()>;
 
-/// Where a key goes, and what is done when it is there.
-pub struct Handover {
-    /// To this file; where there is none, to where the user's last key went: standard output, or
-    /// the file that was named then.
-    pub key_file: Option<KeyFile>,
-    /// How the file's reader is told.
-    pub reload: Option<Reload>,
+/// Whoever runs the program: a key goes to standard output, everything else that is said to standard
+/// error.
+pub struct Caller<'a> {
+    output: &'a Output,
+    to_json: ToJson,
+    /// Only what is over is told: about the rest somebody is told again before long.
+    only_what_is_over: bool,
 }
 
-/// Issues a key and hands it over.
-pub fn issue(
-    writer: &mut Writer<'_>,
-    order: &Order,
-    handover: Handover,
-    output: &Output,
-    to_json: ToJson,
-) -> Result<Issued> {
-    let remembered = match (&handover.key_file, &order.replace) {
-        (None, Replace::Nothing) => None,
-        _ => writer.remembered(&order.user)?,
-    };
-    let reload = handover.reload.as_ref();
-    match handover.key_file.or_else(|| remembered.clone()) {
-        Some(key_file) => {
-            let (issued, done) = match waiting_for_reload(writer, order, &key_file) {
-                Some(waiting) => {
-                    (writer.finish_delivery(&waiting, order.agreed(), reload)?, "Finished the delivery of")
-                }
-                None => (writer.issue_to_file(order, &key_file, remembered.as_ref(), reload)?, "Issued"),
-            };
-            let Record { prefix, user, .. } = &issued.record;
-            if output.is_json() {
-                output
-                    .data(|out| Ok(to_json(out, &issued, None)?))
-                    .map_err(|error| error.after("the key is delivered"))?;
-            }
-            output.note(&format!("{done} {prefix} to {user}. The key is in {}.", key_file.path()));
-            Ok(issued)
+impl<'a> Caller<'a> {
+    /// Who runs a command that issues.
+    pub fn new(output: &'a Output, to_json: ToJson) -> Self {
+        Caller { output, to_json, only_what_is_over: false }
+    }
+
+    /// Who runs a command that issues nothing.
+    pub fn of_no_key(output: &'a Output) -> Self {
+        Self::new(output, |_, _, _| Ok(()))
+    }
+
+    /// Who is about to be asked.
+    pub fn asked(output: &'a Output) -> Self {
+        Caller { only_what_is_over: true, ..Self::of_no_key(output) }
+    }
+
+    /// Says what was issued, where that was not said with the key.
+    pub fn tell(&self, issued: &Issued) -> Result<()> {
+        let Record { prefix, user, .. } = &issued.record;
+        let Some(key_file) = &issued.key_file else {
+            self.output.note(&format!("Issued {prefix} to {user}. The key is shown only once."));
+            return Ok(());
+        };
+        if self.output.is_json() {
+            self.output
+                .data(|out| Ok((self.to_json)(out, issued, None)?))
+                .map_err(|error| error.after("the key is delivered"))?;
         }
-        None if reload.is_some() => {
-            Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
-                .hint("--reload goes with --key-file, or with a key that went to one before"))
-        }
-        None => print(writer, order, output, to_json),
+        let done = if issued.was_waiting { "Finished the delivery of" } else { "Issued" };
+        self.output.note(&format!("{done} {prefix} to {user}. The key is in {}.", key_file.path()));
+        Ok(())
     }
 }
 
-/// The key that an earlier refresh delivered to this file, and whose reader was not told: the same
-/// refresh again, or one that asks for nothing else, goes on with that one.
-fn waiting_for_reload(writer: &Writer<'_>, order: &Order, key_file: &KeyFile) -> Option<Record> {
-    let unfinished = writer.unfinished(&order.user).filter(|unfinished| order.is_met_by(&unfinished.key))?;
-    let waits =
-        matches!(unfinished.end, End::AwaitsReload) && unfinished.key.key_file.as_ref() == Some(key_file);
-    waits.then(|| unfinished.key.clone())
-}
+impl Recipient for Caller<'_> {
+    fn check(&self, database_files: &[PathBuf]) -> Result<()> {
+        self.output.check_takes_key()?;
+        self.output.check_is_none_of(database_files)
+    }
 
-/// Issues a key and prints it: in one write, from one buffer, which is wiped.
-fn print(writer: &mut Writer<'_>, order: &Order, output: &Output, to_json: ToJson) -> Result<Issued> {
-    output.check_takes_key()?;
-    output.check_is_none_of(&writer.database_files())?;
-    let issued = writer.issue(order, |key, issued| {
+    /// Prints the key: in one write, from one buffer, which is wiped.
+    fn take(&mut self, key: &Key, issued: &Issued) -> Result<()> {
         // Long enough from the start: a buffer that grows leaves copies behind.
         let mut buffer = Zeroizing::new(vec![0; longest_json(issued)]);
         let mut rest = buffer.as_mut_slice();
-        let written = if output.is_json() {
-            to_json(&mut rest, issued, Some(key))
+        let written = if self.output.is_json() {
+            (self.to_json)(&mut rest, issued, Some(key))
         } else {
             rest.write_all(key.expose().as_bytes()).and_then(|()| rest.write_all(b"\n"))
         };
         written.map_err(|error| Error::new(Code::InternalError, format!("cannot write the key: {error}")))?;
         let unused = rest.len();
-        output.secret(&buffer[..buffer.len() - unused])
-    })?;
-    let record = &issued.record;
-    output.note(&format!("Issued {} to {}. The key is shown only once.", record.prefix, record.user));
-    Ok(issued)
-}
+        self.output.secret(&buffer[..buffer.len() - unused])
+    }
 
-/// Begins to write, and tells what was found unfinished.
-pub fn begin<'store>(store: &'store mut Store, output: &Output) -> Result<Writer<'store>> {
-    Writer::begin(store, Timestamp::now, |recovered| output.note(&told(recovered)))
-}
+    fn hear(&mut self, delivery: &Delivery) {
+        if delivery.is_over() {
+            self.output.note(&format!("{delivery}."));
+        } else if !self.only_what_is_over {
+            self.output.note(&delivery.to_string());
+        }
+    }
 
-/// Sees to what earlier runs left, and tells what has come to its end.
-pub fn recover(store: &mut Store, output: &Output) -> Result<()> {
-    Writer::begin(store, Timestamp::now, |recovered| {
-        if matches!(recovered.end, End::Finished | End::Undone) {
-            output.note(&told(recovered));
-        }
-    })?;
-    Ok(())
-}
-
-fn told(recovered: &Recovered) -> String {
-    let Record { prefix, user, .. } = &recovered.key;
-    let path = recovered.key.path();
-    match &recovered.end {
-        End::Finished => {
-            format!("Finished the delivery of {prefix} of {user} to {path}, which was interrupted.")
-        }
-        End::Undone => {
-            format!(
-                "Revoked {prefix} of {user}: its delivery to {path} was interrupted, and it is gone or has expired."
-            )
-        }
-        End::AwaitsReload => {
-            format!(
-                "{prefix} of {user} is in {path}, and its reader was not told: \
-                 `apikey refresh {user} --reload COMMAND` does that."
-            )
-        }
-        End::Stuck(reason) => format!("{prefix} of {user} is still on its way to {path}: {reason}"),
+    /// With JSON there is nothing else anywhere.
+    fn reload_stderr(&self) -> Stdio {
+        if self.output.is_json() { Stdio::null() } else { Stdio::inherit() }
     }
 }
 
 /// How long the JSON can be: a byte of text makes at the most the six of `\u001b`.
 fn longest_json(issued: &Issued) -> usize {
     let record = &issued.record;
-    let name = record.name.as_ref().map_or(0, String::len);
-    let key_file = record.key_file.as_ref().map_or(0, |key_file| key_file.path().len());
-    1024 + 6 * (record.user.len() + name + key_file)
+    let name = record.name.as_ref().map_or(0, |name| name.as_str().len());
+    let key_file = issued.key_file.as_ref().map_or(0, |key_file| key_file.path().len());
+    1024 + 6 * (record.user.as_str().len() + name + key_file)
 }
 
 /// The JSON of `create`, and of `refresh` but for its last three members.
 #[derive(Serialize)]
 pub struct IssuedJson<'a> {
-    id: &'a str,
+    id: String,
     user: &'a str,
     key: Option<&'a str>,
-    prefix: &'a str,
+    prefix: Prefix,
     name: Option<&'a str>,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
@@ -160,14 +124,14 @@ impl<'a> IssuedJson<'a> {
     pub fn new(issued: &'a Issued, key: Option<&'a Key>) -> Self {
         let record = &issued.record;
         IssuedJson {
-            id: &record.id,
-            user: &record.user,
+            id: record.id.to_string(),
+            user: record.user.as_str(),
             key: key.map(Key::expose),
-            prefix: &record.prefix,
-            name: record.name.as_deref(),
+            prefix: record.prefix,
+            name: record.name.as_ref().map(Name::as_str),
             created_at: record.created_at,
             expires_at: record.expires_at,
-            key_file: record.key_file.as_ref().map(KeyFile::path),
+            key_file: issued.key_file.as_ref().map(KeyFile::path),
         }
     }
 }

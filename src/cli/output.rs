@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::json;
 use super::stream::{Stderr, Stdout};
 use crate::error::{Code, Error, Result};
-use crate::issue;
 use crate::text::printable;
 
 /// Where output goes, and in which form.
@@ -156,7 +155,7 @@ fn stdout_status() -> Result<FileStat> {
 }
 
 fn undeliverable(why: &str) -> Error {
-    issue::undeliverable(why)
+    Error::undeliverable(why)
         .hint("send standard output to where the key is to go, or name a file with --key-file")
 }
 

@@ -1,15 +1,17 @@
 //! Questions to the person at the terminal.
+//!
+//! A line is read in the terminal's own mode, with whatever editing that has. Ctrl-C is an answer; a
+//! signal that ends the process acts when the terminal is as it was.
 
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::thread;
-use std::time::Duration;
+use std::os::fd::AsFd as _;
 
-use dialoguer::Confirm;
-use dialoguer::console::Term;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
-use nix::unistd::{getpgrp, tcgetpgrp};
-use zeroize::Zeroizing;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{FlushArg, LocalFlags, SetArg, tcflush, tcgetattr, tcsetattr};
 
 use super::stream::{self, Stderr};
 use crate::error::{Code, Error, Result};
@@ -19,124 +21,125 @@ pub fn somebody_is_there() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks, and fails with [`Code::Cancelled`] on anything but yes.
+/// Asks, and fails with [`Code::Cancelled`] on anything but a line with `y` or `yes`. What was typed
+/// before the question is no answer to it.
 pub fn confirm(question: &str) -> Result<()> {
-    // Ctrl-C is to arrive as a character, which dialoguer turns back into a SIGINT and an error; from
-    // before the question on, since dialoguer's own raw mode begins only after it.
-    let asking = Asking::begin(LocalFlags::ISIG, SetArg::TCSANOW).map_err(|error| unanswered(&error))?;
-    let answer = Confirm::new().with_prompt(question).default(false).interact_opt();
-    let yes = match answer {
-        Ok(answer) => answer.unwrap_or(false),
-        Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => false,
-        Err(dialoguer::Error::IO(error)) => return Err(unanswered(&error)),
+    let mut line = [0; 16];
+    let mut ask = || {
+        // In the background this stops it, while a signal can still end it.
+        tcflush(io::stdin(), FlushArg::TCIFLUSH)?;
+        let signals = HeldOff::begin(&[])?;
+        drop(Stderr.write_all(format!("{question} [y/N] ").as_bytes()));
+        let length = signals.read_line(&mut line)?;
+        // Of a longer line nothing is left for the shell.
+        tcflush(io::stdin(), FlushArg::TCIFLUSH)?;
+        Ok(length)
     };
-    if !yes {
-        let term = Term::stderr();
-        drop(term.show_cursor().and_then(|()| term.clear_line()));
-        // dialoguer's SIGINT stays held off: the exit status says it.
-        return Err(Error::new(Code::Cancelled, "cancelled; nothing changed"));
+    match ask().map_err(|error| unanswered(&error))? {
+        Some(length) => match line[..length].trim_ascii() {
+            b"y" | b"Y" | b"yes" | b"Yes" | b"YES" => Ok(()),
+            _ => Err(cancelled()),
+        },
+        None => {
+            drop(Stderr.write_all(b"\n"));
+            Err(cancelled())
+        }
     }
-    asking.end().map_err(|error| unanswered(&error))
 }
 
-/// Reads up to a line's end from the terminal without showing it, into `line`; returns how long it
-/// is. A line that does not fit fills all of `line`.
+/// Reads a line from the terminal without showing it, into `line`, and returns how long it is without
+/// its end. A line that does not fit fills all of `line`.
 pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
-    // What is typed at the prompt is neither shown nor thrown away, but what was typed before it is,
-    // and what is typed past the end: that must not be shown either.
-    let hidden = LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG;
-    let asking = Asking::begin(hidden, SetArg::TCSAFLUSH).map_err(|error| unanswered(&error))?;
-    drop(Stderr.write_all(prompt.as_bytes()));
-    let read = read_line(line);
-    let ended = asking.end().map_err(|error| unanswered(&error));
-    drop(Stderr.write_all(b"\n"));
-    ended.and(read)
-}
-
-/// A terminal at which a question is open, put back as it was when this is dropped. A signal that ends
-/// the process from outside does that, too, before it ends it; where the signal is ignored, the
-/// question stays.
-struct Asking {
-    before: Termios,
-    when: SetArg,
-    mask: SigSet,
-}
-
-impl Asking {
-    /// Takes `flags` from the terminal.
-    fn begin(flags: LocalFlags, when: SetArg) -> io::Result<Self> {
+    let ending = [Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM];
+    let mut read = || {
         let before = tcgetattr(io::stdin())?;
+        let mut hidden = before.clone();
+        hidden.local_flags -= LocalFlags::ECHO;
         // In the background this stops it, while a signal can still end it.
         tcsetattr(io::stdin(), SetArg::TCSANOW, &before)?;
-        let ending: SigSet =
-            [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM].into_iter().collect();
-        let mask = ending.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let as_it_was = before.clone();
-        thread::Builder::new().spawn(move || {
-            while let Ok(signal) = ending.wait() {
-                let asking = tcgetattr(io::stdin());
-                put_back(&as_it_was);
-                // A question that is just being opened may have changed the terminal once more.
-                thread::sleep(Duration::from_millis(20));
-                put_back(&as_it_was);
-                if io::stderr().is_terminal() {
-                    drop(Term::stderr().show_cursor());
-                }
-                let _ = ending.thread_unblock().and_then(|()| raise(signal));
-                let _ = ending.thread_block();
-                asking.iter().for_each(put_back);
-            }
-        })?;
-        let mut changed = before.clone();
-        changed.local_flags -= flags;
-        tcsetattr(io::stdin(), when, &changed)?;
-        Ok(Asking { before, when, mask })
+        let signals = HeldOff::begin(&ending)?;
+        // What is typed at the prompt is neither shown nor thrown away, but what was typed before it is,
+        // and what is typed past the end: that must not be shown either.
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
+        drop(Stderr.write_all(prompt.as_bytes()));
+        let read = signals.read_line(line);
+        tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &before)?;
+        drop(Stderr.write_all(b"\n"));
+        read
+    };
+    read().map_err(|error| unanswered(&error))?.ok_or_else(cancelled)
+}
+
+/// Signals that are held off until this is dropped: those that came act then, but for Ctrl-C, which is
+/// taken. Ctrl-Z is, too, so that nobody is left at a terminal that is not as it was.
+struct HeldOff {
+    interrupt: SignalFd,
+    ending: SignalFd,
+    before: SigSet,
+}
+
+impl HeldOff {
+    fn begin(ending: &[Signal]) -> io::Result<Self> {
+        // One that is ignored would come all the same where it is held off.
+        let ignored = ignored_signals();
+        let heeded = |signals: &[Signal]| -> SigSet {
+            signals.iter().copied().filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0).collect()
+        };
+        let (interrupt, ending) = (heeded(&[Signal::SIGINT]), heeded(ending));
+        let seen = |signals: &SigSet| SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC);
+        let (interrupt_came, ending_came) = (seen(&interrupt)?, seen(&ending)?);
+        let all: SigSet = interrupt.iter().chain(ending.iter()).chain([Signal::SIGTSTP]).collect();
+        let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        Ok(HeldOff { interrupt: interrupt_came, ending: ending_came, before })
     }
 
-    /// Goes on after it: first the terminal, then the signals are as they were.
-    fn end(self) -> io::Result<()> {
-        let mask = self.mask;
-        drop(self);
-        Ok(mask.thread_set_mask()?)
+    /// Reads a line from standard input; `None` where a signal came first.
+    fn read_line(&self, line: &mut [u8]) -> io::Result<Option<usize>> {
+        let stdin = io::stdin();
+        let mut length = 0;
+        while length < line.len() {
+            let waited_for = [self.interrupt.as_fd(), self.ending.as_fd(), stdin.as_fd()];
+            let mut ready = waited_for.map(|file| PollFd::new(file, PollFlags::POLLIN));
+            match poll(&mut ready, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                polled => polled?,
+            };
+            if ready[0].any() == Some(true) {
+                self.interrupt.read_signal()?;
+                return Ok(None);
+            }
+            if ready[1].any() == Some(true) {
+                return Ok(None);
+            }
+            let read = stream::read(&mut line[length..])?;
+            let new = &line[length..length + read];
+            if let Some(end) = new.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+                return Ok(Some(length + end));
+            }
+            length += read;
+            if read == 0 {
+                break;
+            }
+        }
+        Ok(Some(length))
     }
 }
 
-impl Drop for Asking {
+impl Drop for HeldOff {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), self.when, &self.before);
+        let _ = self.before.thread_set_mask();
     }
 }
 
-fn read_line(line: &mut [u8]) -> Result<usize> {
-    let mut length = 0;
-    let mut byte = Zeroizing::new([0]);
-    while length < line.len() {
-        if stream::read(&mut *byte).map_err(|error| unanswered(&error))? == 0 {
-            break;
-        }
-        match byte[0] {
-            b'\r' | b'\n' | CTRL_D => break,
-            CTRL_C => return Err(Error::new(Code::Cancelled, "cancelled; nothing changed")),
-            BACKSPACE | DELETE => length = length.saturating_sub(1),
-            other => {
-                line[length] = other;
-                length += 1;
-            }
-        }
-    }
-    Ok(length)
+/// The signals that are ignored, a bit each, the lowest for signal 1: proc_pid_status(5), SigIgn.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0)
 }
 
-const CTRL_C: u8 = 0x03;
-const CTRL_D: u8 = 0x04;
-const BACKSPACE: u8 = 0x08;
-const DELETE: u8 = 0x7f;
-
-fn put_back(terminal: &Termios) {
-    // In the background it is somebody else's, and who changes it is stopped: tcsetattr(3).
-    if tcgetpgrp(io::stdin()) == Ok(getpgrp()) {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, terminal);
-    }
+fn cancelled() -> Error {
+    Error::new(Code::Cancelled, "cancelled; nothing changed")
 }
 
 fn unanswered(error: &io::Error) -> Error {

@@ -3,18 +3,20 @@
 //! It holds the key and nothing else, so that a daemon that reads it whole is right; or one line
 //! `NAME=key`, for systemd's `EnvironmentFile=` and for `--env-file`.
 
+mod folder;
 mod target;
 
 use std::fs::{self, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-pub(crate) use self::target::{Target, is_stage, stage_of};
+pub(crate) use self::folder::Folder;
+pub(crate) use self::target::Target;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
 use crate::trust::{Links, Unresolved, folder_and_name, resolve};
@@ -76,6 +78,12 @@ impl KeyFile {
             ));
         }
         Ok(KeyFile { path, mode: Mode(0o600), owner: None, env: None })
+    }
+
+    /// Whether `path` is as [`KeyFile::new`] leaves one.
+    pub(crate) fn is_resolved(path: &Path) -> bool {
+        let is_dots = |part| matches!(part, Component::ParentDir | Component::CurDir);
+        path.is_absolute() && path.file_name().is_some() && !path.components().any(is_dots)
     }
 
     /// Where it is: absolute, in UTF-8.

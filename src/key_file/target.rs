@@ -1,70 +1,74 @@
 //! The file system's side of a delivery.
 //!
-//! - The folder is opened once, checked, and everything goes through that handle: a link that
-//!   somebody swaps afterwards redirects nothing.
-//! - The new content is staged in the same folder: made 0600 and not there before (`O_EXCL`), then
-//!   given owner and mode, and only then the key. A rename puts it in place, so that a reader sees
-//!   the whole old key or the whole new one.
-//! - Nothing is replaced but a key file, or an empty file: whatever else is there stays.
+//! - The new content is staged beside the key file, as `.NAME.PREFIX`: given owner and mode, and only
+//!   then the key. A rename puts it in place.
+//! - Nothing is replaced but a key file, or an empty file: whatever else is there stays. Nothing is
+//!   removed but a stage: what is named like one and holds a part of a key, or the key it is named
+//!   after.
 
-use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
+use nix::sys::stat::SFlag;
+use nix::unistd::{Gid, Uid, fchown, geteuid};
 
-use super::{Content, KeyFile, Owner};
-use crate::key::{Key, KeyHash};
+use super::{Content, Folder, KeyFile, Owner};
+use crate::key::{Key, KeyHash, Prefix};
 use crate::trust::{Obstacle, Trusted};
 
 type Result<T> = std::result::Result<T, Obstacle>;
 
-/// A key file whose folder is open, and the stage of one delivery to it.
-pub struct Target<'a> {
-    key_file: &'a KeyFile,
-    folder: File,
+/// A key file whose folder is open.
+#[derive(Debug)]
+pub struct Target {
+    key_file: KeyFile,
+    folder: Folder,
     /// Whose files may be replaced, besides the caller's.
     owners: [Option<u32>; 2],
-    stage: PathBuf,
 }
 
-impl<'a> Target<'a> {
-    /// Opens the folder of `key_file`, for the delivery of the key with this prefix. The file that
-    /// is there may belong to `previous_owner` too.
-    pub fn open(key_file: &'a KeyFile, prefix: &str, previous_owner: Option<Owner>) -> Result<Self> {
-        let stage = stage_of(&key_file.path, prefix);
+impl Target {
+    /// Opens the folder of `key_file`. The file that is there may belong to `previous_owner` too.
+    pub fn open(key_file: &KeyFile, previous_owner: Option<Owner>) -> Result<Self> {
         let owners = [key_file.owner, previous_owner].map(|owner| owner.map(|owner| owner.uid));
-        let path = stage.parent().unwrap_or(Path::new("/"));
-        let trusted = Trusted::with(owners);
-        let folder = open_folder(path, trusted)?;
-        let found = folder
-            .metadata()
-            .map_err(|error| obstacle(format!("cannot look at the folder {}: {error}", path.display())))?;
-        trusted.check_folder(path, &found)?;
-        Ok(Target { key_file, folder, owners, stage })
+        let folder = key_file.path.parent().unwrap_or(Path::new("/"));
+        let folder = Folder::open(folder, Trusted::with(owners))?;
+        Ok(Target { key_file: key_file.clone(), folder, owners })
     }
 
     /// The name of the key file in its folder.
     pub fn name(&self) -> &OsStr {
-        name(&self.key_file.path)
+        self.key_file.path.file_name().unwrap_or_default()
     }
 
-    /// Where the new key is staged.
-    pub fn stage(&self) -> &Path {
-        &self.stage
+    /// Where the key with this prefix is staged.
+    pub fn stage(&self, prefix: Prefix) -> PathBuf {
+        self.key_file.path.with_file_name(self.stage_name(prefix))
     }
 
-    /// Checks that what is there now, if anything, may be replaced.
-    pub fn check_replaceable(&self) -> Result<()> {
+    fn stage_name(&self, prefix: Prefix) -> OsString {
+        let mut name = OsString::from_vec(self.stage_start());
+        name.push(prefix.to_string());
+        name
+    }
+
+    /// What the name of every stage of this file begins with.
+    fn stage_start(&self) -> Vec<u8> {
+        [b".", self.name().as_bytes(), b"."].concat()
+    }
+
+    /// Checks that what is there now, if anything, may be replaced. Returns the key in it.
+    pub fn check_replaceable(&self) -> Result<Option<Key>> {
         let path = &self.key_file.path;
         let shown = path.display();
-        let Some(found) = self.status(path)? else { return Ok(()) };
+        let Some(found) = self.folder.status(self.name()).map_err(cannot("look at", path))? else {
+            return Ok(None);
+        };
         let kind = match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFREG => None,
             SFlag::S_IFLNK => Some("a symbolic link"),
@@ -88,72 +92,64 @@ impl<'a> Target<'a> {
         if is_mount_point(path) {
             return Err(mounted(path));
         }
-        match self.read(path)? {
-            Content::Nothing | Content::Key(_) => Ok(()),
+        match self.content(self.name())? {
+            Content::Nothing => Ok(None),
+            Content::Key(key) => Ok(Some(key)),
             Content::SomethingElse => Err(obstacle(format!("{shown} holds something else than a key"))),
         }
     }
 
     /// Stages `key`: when this returns, the stage is on the disk, whole, with its owner and mode.
     pub fn write_stage(&self, key: &Key) -> Result<()> {
-        let failed = |doing: &str, error: io::Error| {
-            obstacle(format!("cannot {doing} {}: {error}", self.stage.display()))
-        };
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let file = openat(&self.folder, name(&self.stage), flags, Mode::S_IRUSR | Mode::S_IWUSR)
-            .map_err(|error| failed("make", error.into()))?;
-        let mut file = File::from(file);
+        let stage = self.stage(key.prefix());
+        let mut file = self.folder.create(&self.stage_name(key.prefix())).map_err(cannot("make", &stage))?;
         if let Some(owner) = self.key_file.owner {
             fchown(&file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
-                .map_err(|error| failed("change the owner of", error.into()))?;
+                .map_err(|error| cannot("change the owner of", &stage)(error.into()))?;
         }
         let mode = Permissions::from_mode(self.key_file.mode.bits());
-        file.set_permissions(mode).map_err(|error| failed("set the permissions of", error))?;
-        file.write_all(&self.key_file.content(key)).map_err(|error| failed("write", error))?;
-        file.sync_all().map_err(|error| failed("sync", error))
+        file.set_permissions(mode).map_err(cannot("set the permissions of", &stage))?;
+        file.write_all(&self.key_file.content(key)).map_err(cannot("write", &stage))?;
+        file.sync_all().map_err(cannot("sync", &stage))
     }
 
-    /// Puts the stage in the place of the key file.
-    pub fn replace(&self) -> Result<()> {
+    /// Puts the stage of the key with this prefix in the place of the key file.
+    pub fn replace(&self, prefix: Prefix) -> Result<()> {
         let path = &self.key_file.path;
-        renameat(&self.folder, name(&self.stage), &self.folder, name(path)).map_err(|error| match error {
-            Errno::EBUSY => mounted(path),
-            error => obstacle(format!("cannot replace {}: {}", path.display(), io::Error::from(error))),
+        self.folder.rename(&self.stage_name(prefix), self.name()).map_err(|error| {
+            match error.raw_os_error().map(Errno::from_raw) {
+                Some(Errno::EBUSY) => mounted(path),
+                _ => cannot("replace", path)(error),
+            }
         })
     }
 
     /// Makes the replacement last: when this returns, a power cut does not undo it.
     pub fn sync(&self) -> Result<()> {
-        self.folder
-            .sync_all()
-            .map_err(|error| obstacle(format!("cannot sync the folder of {}: {error}", self.key_file.path())))
+        self.folder.sync().map_err(cannot("sync the folder of", &self.key_file.path))
     }
 
     /// Whether the key file holds the key with this hash.
-    pub fn holds(&self, hash: &str) -> Result<bool> {
-        Ok(self.held()?.is_some_and(|held| held.matches(hash)))
+    pub fn holds(&self, hash: &KeyHash) -> Result<bool> {
+        self.is_key_in(self.name(), hash)
     }
 
-    /// The hash of the key that the key file holds.
-    pub fn held(&self) -> Result<Option<KeyHash>> {
-        self.key_in(&self.key_file.path)
-    }
-
-    /// Whether the stage is there, whole, and holds the key with this hash.
-    pub fn is_staged(&self, hash: &str) -> Result<bool> {
-        Ok(self.key_in(&self.stage)?.is_some_and(|staged| staged.matches(hash)))
+    /// Whether the stage of the key with this prefix and hash is there, whole.
+    pub fn is_staged(&self, prefix: Prefix, hash: &KeyHash) -> Result<bool> {
+        self.is_key_in(&self.stage_name(prefix), hash)
     }
 
     /// Checks that a key that is neither in the file nor whole in its stage is lost: a part of the
     /// stage is there, or the file still holds the `current` one. Anything else proves nothing:
     /// perhaps another file system is mounted here, or none.
-    pub fn check_is_lost(&self, current: Option<&str>) -> Result<()> {
-        let holds_current = || current.map_or(Ok(false), |current| self.holds(current));
-        if self.status(&self.stage)?.is_some() || holds_current()? {
+    pub fn check_is_lost(&self, prefix: Prefix, current: Option<&KeyHash>) -> Result<()> {
+        let stage = self.stage(prefix);
+        let staged = self.folder.status(&self.stage_name(prefix)).map_err(cannot("look at", &stage))?;
+        if staged.is_some() || current.map_or(Ok(false), |current| self.holds(current))? {
             return Ok(());
         }
-        let stage = self.stage.display();
-        Err(obstacle(match self.status(&self.key_file.path)? {
+        let (stage, path) = (stage.display(), &self.key_file.path);
+        Err(obstacle(match self.folder.status(self.name()).map_err(cannot("look at", path))? {
             None => format!("neither it nor {stage} is there; is their file system mounted?"),
             Some(_) => {
                 format!("it holds no current key, and {stage} is gone; is another file system mounted?")
@@ -163,85 +159,51 @@ impl<'a> Target<'a> {
 
     /// Whether its folder is the one at `path`, by whichever name.
     pub fn is_in(&self, path: &Path) -> Result<bool> {
-        let failed = |error: io::Error| obstacle(format!("cannot look at {}: {error}", path.display()));
-        let (folder, other) = (self.folder.metadata().map_err(failed)?, path.metadata().map_err(failed)?);
-        Ok((folder.dev(), folder.ino()) == (other.dev(), other.ino()))
+        self.folder.is_at(path).map_err(cannot("look at", path))
     }
 
-    /// Removes the stage, where there is one.
-    pub fn remove_stage(&self) -> Result<()> {
-        match unlinkat(&self.folder, name(&self.stage), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
-            Err(error) => {
-                Err(obstacle(format!("cannot remove {}: {}", self.stage.display(), io::Error::from(error))))
-            }
+    /// Removes the stage of the key with this prefix, where there is one: but not what holds a whole
+    /// key and not that one.
+    pub fn remove_stage(&self, prefix: Prefix) -> Result<()> {
+        let (name, stage) = (self.stage_name(prefix), self.stage(prefix));
+        match self.folder.status(&name).map_err(cannot("look at", &stage))? {
+            Some(found) if is_regular(found.st_mode) => {}
+            _ => return Ok(()),
+        }
+        match self.content(&name)? {
+            Content::Key(key) if key.prefix() != prefix => Ok(()),
+            _ => self.folder.remove(&name).map_err(cannot("remove", &stage)),
         }
     }
 
-    fn key_in(&self, path: &Path) -> Result<Option<KeyHash>> {
-        match self.status(path)? {
-            Some(found) if found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits() => {
-                match self.read(path)? {
-                    Content::Key(key) => Ok(Some(key.hash())),
-                    Content::Nothing | Content::SomethingElse => Ok(None),
-                }
+    /// The prefixes of the keys of which a stage of this file is there.
+    pub fn staged(&self) -> Result<Vec<Prefix>> {
+        let start = self.stage_start();
+        let prefix_in = |name: &OsString| {
+            str::from_utf8(name.as_bytes().strip_prefix(start.as_slice())?).ok()?.parse().ok()
+        };
+        let names = self.folder.names().map_err(cannot("list the folder of", &self.key_file.path))?;
+        Ok(names.iter().filter_map(prefix_in).collect())
+    }
+
+    fn is_key_in(&self, name: &OsStr, hash: &KeyHash) -> Result<bool> {
+        let path = self.key_file.path.with_file_name(name);
+        match self.folder.status(name).map_err(cannot("look at", &path))? {
+            Some(found) if is_regular(found.st_mode) => {
+                Ok(matches!(self.content(name)?, Content::Key(key) if key.hash().matches(hash)))
             }
-            _ => Ok(None),
+            _ => Ok(false),
         }
     }
 
-    fn status(&self, path: &Path) -> Result<Option<FileStat>> {
-        match fstatat(&self.folder, name(path), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(error) => {
-                Err(obstacle(format!("cannot look at {}: {}", path.display(), io::Error::from(error))))
-            }
-        }
-    }
-
-    fn read(&self, path: &Path) -> Result<Content> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        openat(&self.folder, name(path), flags, Mode::empty())
-            .map_err(io::Error::from)
-            .and_then(|file| Content::read(File::from(file)))
-            .map_err(|error| obstacle(format!("cannot read {}: {error}", path.display())))
+    fn content(&self, name: &OsStr) -> Result<Content> {
+        let path = self.key_file.path.with_file_name(name);
+        self.folder.read(name).and_then(Content::read).map_err(cannot("read", &path))
     }
 }
 
-/// The stage for a key that goes to the file at `path`: `.NAME.PREFIX`, beside it.
-pub fn stage_of(path: &Path, prefix: &str) -> PathBuf {
-    let file_name = name(path).to_string_lossy();
-    path.with_file_name(format!(".{file_name}.{prefix}"))
-}
-
-/// Whether `path` has the form of a stage.
-pub fn is_stage(path: &Path) -> bool {
-    let name = name(path).to_string_lossy();
-    let prefix = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).map(|(_, prefix)| prefix);
-    path.is_absolute() && prefix.is_some_and(Key::is_prefix)
-}
-
-/// Opens the folder at `path`, absolute and with no link in it, one name at a time. Each folder is
-/// checked through the handle in which the next one is opened: nobody can swap what was checked.
-fn open_folder(path: &Path, trusted: Trusted) -> Result<File> {
-    let failed = |error: io::Error| obstacle(format!("cannot open the folder {}: {error}", path.display()));
-    let only = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let open = |at: BorrowedFd<'_>, name: &Path, flags| {
-        openat(at, name, flags, Mode::empty()).map(File::from).map_err(|error| failed(error.into()))
-    };
-    let mut folder = open(AT_FDCWD, Path::new("/"), only | OFlag::O_PATH)?;
-    let mut walked = PathBuf::from("/");
-    for name in path.components().skip(1) {
-        trusted.check_way(&walked, &folder.metadata().map_err(failed)?)?;
-        folder = open(folder.as_fd(), name.as_ref(), only | OFlag::O_PATH)?;
-        walked.push(name);
-    }
-    open(folder.as_fd(), Path::new("."), only | OFlag::O_RDONLY)
-}
-
-fn name(path: &Path) -> &OsStr {
-    path.file_name().unwrap_or_default()
+fn is_regular(mode: u32) -> bool {
+    mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
 }
 
 /// Whether something is mounted at `path`, which cannot be replaced then. Where /proc does not say,
@@ -260,6 +222,10 @@ fn mounted(path: &Path) -> Obstacle {
         reason: format!("{} is a mount point, and no mount point can be replaced", path.display()),
         hint: "mount its folder instead of the file".into(),
     }
+}
+
+fn cannot<'a>(doing: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Obstacle + Copy + 'a {
+    move |error| obstacle(format!("cannot {doing} {}: {error}", path.display()))
 }
 
 fn obstacle(reason: String) -> Obstacle {

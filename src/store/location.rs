@@ -71,6 +71,11 @@ impl Location {
         &self.folder
     }
 
+    /// The database's name in its folder.
+    pub fn name(&self) -> &OsStr {
+        self.path.file_name().unwrap_or_default()
+    }
+
     /// The file beside the database whose name is the database's with `suffix` at its end.
     pub fn side_file(&self, suffix: &str) -> PathBuf {
         let mut name = self.path.clone().into_os_string();
@@ -88,8 +93,7 @@ impl Location {
     /// Whether a file of this name in the database's folder is the database or beside it one that is or
     /// could be its own.
     pub fn owns(&self, name: &OsStr) -> bool {
-        let database = self.path.file_name().unwrap_or_default();
-        let rest = name.as_bytes().strip_prefix(database.as_bytes());
+        let rest = name.as_bytes().strip_prefix(self.name().as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
     }
 

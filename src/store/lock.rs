@@ -3,17 +3,13 @@
 //! SQLite's busy handler sleeps and tries again, so under contention some writer waits for
 //! seconds. An advisory lock (flock(2)) on a file beside the database is a queue instead. It also
 //! covers what SQLite's own lock can't: the replacement of a key file between two transactions.
-//! The kernel lets go of it when the process ends, however it ends; its file stays. In the file the
-//! holder notes what must not stay behind where it is killed. The note is not synced: after a power
-//! cut a stage may stay, with a key that nobody accepts.
+//! The kernel lets go of it when the process ends, however it ends; its file stays.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io;
 use std::io::ErrorKind::{NotFound, PermissionDenied};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -21,22 +17,32 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
+use super::{Location, failure};
 use crate::error::{Code, Error, Result};
 use crate::trust::WRITABLE_BY_GROUP;
 
-/// Linux's PATH_MAX.
-const LONGEST_PATH: u64 = 4096;
-
-/// The right to write: whoever holds it is the one writer. Let go of when dropped.
+/// The lock: whoever holds it is the one writer. Let go of when dropped.
 #[derive(Debug)]
 pub struct WriteLock {
     file: File,
 }
 
 impl WriteLock {
+    /// The lock of the database at `location`. Fails with [`Code::DbUnavailable`] when the time is over.
+    pub fn wait(location: &Location, timeout: Duration) -> Result<Self> {
+        Self::take(location, timeout)?.ok_or_else(|| failure::locked(location))
+    }
+
+    /// The same; `None` when the time is over.
+    pub fn take(location: &Location, timeout: Duration) -> Result<Option<Self>> {
+        let lock = Self::acquire(&location.side_file("-lock"), timeout)?;
+        lock.iter().try_for_each(|lock| lock.share_with_writers_of(location.path()))?;
+        Ok(lock)
+    }
+
     /// Waits up to `timeout` for the lock on the file at `path`, which is made 0600 where it is
     /// missing. `None` where the time is over.
-    pub fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
+    fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
         let failed = |error: io::Error| {
             let failed = Error::io(&error, "lock", path, Code::DbError);
             match error.kind() {
@@ -64,30 +70,9 @@ impl WriteLock {
         }
     }
 
-    /// The path that the last holder noted and did not clear: what it left when it was killed.
-    pub fn noted(&self) -> io::Result<Option<PathBuf>> {
-        let mut path = Vec::new();
-        let mut file = &self.file;
-        file.seek(SeekFrom::Start(0))?;
-        file.take(LONGEST_PATH).read_to_end(&mut path)?;
-        Ok((!path.is_empty()).then(|| PathBuf::from(OsString::from_vec(path))))
-    }
-
-    /// Notes the path of a file that is about to be made, for the next holder to remove where this
-    /// one is killed.
-    pub fn note(&self, path: &Path) -> io::Result<()> {
-        self.clear_note()?;
-        self.file.write_all_at(path.as_os_str().as_bytes(), 0)
-    }
-
-    /// Clears the note.
-    pub fn clear_note(&self) -> io::Result<()> {
-        self.file.set_len(0)
-    }
-
     /// Lets whoever may write the database take the lock, and nobody who may only read it: a lock
     /// held for ever would keep every writer out. Whatever the umask left of a new file, too.
-    pub fn share_with_writers_of(&self, database: &Path) -> Result<()> {
+    fn share_with_writers_of(&self, database: &Path) -> Result<()> {
         let failed = |error: io::Error| {
             Error::io(&error, "share the lock with the writers of", database, Code::DbError)
         };

@@ -6,7 +6,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
 use super::header::Header;
-use super::{Location, failure, schema};
+use super::versions::{self, Standing, Versions};
+use super::{Location, failure};
 use crate::error::{Code, Error, Result};
 
 /// A database that is open and, as far as its first bytes tell, one of ours.
@@ -19,7 +20,7 @@ pub struct Opened {
 }
 
 /// Opens the database at `location`; `timeout` is how long SQLite waits for another process.
-pub fn open(location: &Location, timeout: Duration) -> Result<Opened> {
+pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Result<Opened> {
     let database = location.path().display();
     let Some(identity) = location.check()? else {
         return Err(Error::new(Code::DbUnavailable, format!("there is no database at {database}"))
@@ -43,7 +44,7 @@ pub fn open(location: &Location, timeout: Duration) -> Result<Opened> {
     let header = Header::read(&connection)
         .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
     let application_id = if header.is_sqlite { header.application_id } else { 0 };
-    schema::check_version(location.path(), application_id, header.user_version)?;
+    check_standing(location, versions::standing(versions, application_id, header.user_version), versions)?;
     configure(&connection, timeout).map_err(failed)?;
     if header.has_partial_page {
         let log = checkpoint(&connection, Checkpoint::Noop).map_err(failed)?;
@@ -60,22 +61,63 @@ pub fn open(location: &Location, timeout: Duration) -> Result<Opened> {
     Ok(Opened { connection, read_only, is_wal: header.is_wal })
 }
 
+/// Checks that a database which stands there so is one of ours, and can be read.
+pub fn check_standing(location: &Location, standing: Standing, versions: Versions) -> Result<()> {
+    let database = location.path().display();
+    match standing {
+        Standing::Newest | Standing::Older { .. } | Standing::Newer => Ok(()),
+        Standing::Unreadable(version) => {
+            let message =
+                format!("{database} has schema {version}; this apikey knows none past {}", versions.len());
+            Err(Error::new(Code::DbUnavailable, message).hint("use the newer apikey that wrote it"))
+        }
+        Standing::Foreign => {
+            Err(Error::new(Code::DbUnavailable, format!("{database} is not an apikey database"))
+                .hint("name another with --db"))
+        }
+    }
+}
+
 /// Sets up a connection as this module's parent says. What is SQLite's default is not set again, but
 /// tested below.
 pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     set_timeout(connection, timeout)?;
+    set_synchronous(connection, Synchronous::Full)?;
+    // A stranger's table may refer to one of ours, and is not to keep anything of ours from its end.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
     connection.pragma_update(None, "cell_size_check", true)?;
-    // `Store::begin_write` does that.
+    // `Store::begin_checked` does that.
     connection.pragma_update(None, "wal_autocheckpoint", 0)
 }
 
 /// How long SQLite waits for another process: 24 days at the most, in its 32 bits of milliseconds.
 pub fn set_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(timeout.min(Duration::from_millis(i32::MAX as u64)))
+}
+
+/// What a commit waits for. <https://sqlite.org/pragma.html#pragma_synchronous>
+#[derive(Clone, Copy)]
+pub enum Synchronous {
+    /// Until the log is on the disk.
+    Full,
+    /// For nothing.
+    Normal,
+}
+
+/// Sets what a commit waits for.
+pub fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
+    connection.pragma_update(
+        None,
+        "synchronous",
+        match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        },
+    )
 }
 
 /// Whether pages are moved from the log to the database.
@@ -116,6 +158,7 @@ mod tests {
         configure(&connection, Duration::ZERO).unwrap();
         let value = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         assert_eq!(value("synchronous"), Ok(2), "FULL");
+        assert_eq!(value("foreign_keys"), Ok(0));
         assert_eq!(value("cell_size_check"), Ok(1));
         assert_eq!(value("trusted_schema"), Ok(0));
         assert_eq!(value("wal_autocheckpoint"), Ok(0));

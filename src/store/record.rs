@@ -1,15 +1,20 @@
-//! A key as the database holds it: everything but the key.
+//! What the database holds of a key, as a row has it: everything but the key.
 
-use std::path::{Component, PathBuf};
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use rusqlite::Row;
-use rusqlite::types::FromSqlError;
+use rusqlite::types::{FromSql, FromSqlError};
 use serde::{Serialize, Serializer};
+use uuid::Uuid;
 
-use crate::key::Key;
+use crate::key::{KeyHash, Prefix};
 use crate::key_file::{KeyFile, Mode, Owner};
+use crate::name::Name;
+use crate::settings::{Reload, Settings};
 use crate::timestamp::Timestamp;
+use crate::user::User;
 
 /// Where a key stands. Stored and shown as the lowercase word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,28 +48,34 @@ impl Status {
     pub const fn is_accepted(self) -> bool {
         matches!(self, Status::Active | Status::Pending | Status::Retiring)
     }
+}
 
-    fn parse(text: &str) -> Option<Self> {
+impl FromStr for Status {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
         let all = [Status::Active, Status::Pending, Status::Retiring, Status::Expired, Status::Revoked];
-        all.into_iter().find(|status| status.as_str() == text)
+        all.into_iter().find(|status| status.as_str() == text).ok_or(())
     }
 }
 
-/// Everything that is known of a key, at one moment. Never the key. Serialized, it is the JSON of
-/// `show` and `list`.
+/// Everything that is known of a key, at one moment. Never the key.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
-    /// The SHA-256 by which the database finds it.
+    /// The SHA-256 by which a key is told to be this one.
     #[serde(skip)]
-    pub(crate) key_hash: String,
+    pub(crate) key_hash: KeyHash,
     /// A UUID, version 7 (RFC 9562).
-    pub id: String,
+    #[serde(serialize_with = "as_text")]
+    pub id: Uuid,
     /// Whose it is.
-    pub user: String,
+    #[serde(serialize_with = "as_text")]
+    pub user: User,
     /// Its first 15 characters.
-    pub prefix: String,
+    pub prefix: Prefix,
     /// The label that the admin gave it.
-    pub name: Option<String>,
+    #[serde(serialize_with = "label")]
+    pub name: Option<Name>,
     /// Where it stands at the moment it was read for.
     pub status: Status,
     /// When it was issued.
@@ -75,15 +86,41 @@ pub struct Record {
     pub expires_at: Option<Timestamp>,
     /// When it stopped being accepted; in the future for a retiring key.
     pub revoked_at: Option<Timestamp>,
-    /// The file that it was delivered to, or is on its way to.
+}
+
+/// A key and the file that it is in or on its way to. Serialized, it is the JSON of `show` and
+/// `list`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// The key.
+    #[serde(flatten)]
+    pub key: Record,
+    /// The file of a current or a pending key.
     #[serde(serialize_with = "path")]
     pub key_file: Option<KeyFile>,
-    /// On a pending key: how long the key that it replaces is accepted once this one is active.
-    #[serde(skip)]
+}
+
+/// A key on its way into a file.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// The key.
+    pub(crate) key: Record,
+    /// The settings that come into force with it.
+    pub(crate) settings: Settings,
+    /// Where it is on its way to, which the settings say, too.
+    pub(crate) key_file: KeyFile,
+    /// How long the key that it replaces is accepted once this one is active.
     pub(crate) grace: Duration,
-    /// On a pending key: its reader must be told of it before the key that it replaces may end.
-    #[serde(skip)]
+    /// Its reader must be told of it before the key that it replaces may end.
     pub(crate) reload_pending: bool,
+}
+
+fn as_text<S: Serializer>(value: &impl ToString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&value.to_string())
+}
+
+fn label<S: Serializer>(name: &Option<Name>, serializer: S) -> Result<S::Ok, S::Error> {
+    name.as_ref().map(Name::as_str).serialize(serializer)
 }
 
 fn path<S: Serializer>(key_file: &Option<KeyFile>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -91,42 +128,43 @@ fn path<S: Serializer>(key_file: &Option<KeyFile>, serializer: S) -> Result<S::O
 }
 
 /// The columns that [`Record::read`] reads, in its order.
-macro_rules! columns {
+macro_rules! key_columns {
     () => {
-        "key_hash, id, user, prefix, name, status, created_at, last_used_at, expires_at, revoked_at, \
-         grace_ms, reload_pending, key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env"
+        "keys.prefix, key_hash, id, keys.user, keys.name, status, created_at, last_used_at, expires_at, revoked_at"
     };
 }
-pub(super) use columns;
+/// What [`key_file`] reads.
+macro_rules! key_file_columns {
+    () => {
+        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env"
+    };
+}
+/// What [`settings`] reads.
+macro_rules! settings_columns {
+    () => {
+        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, settings.name, lifetime_ms, \
+         reload, reload_timeout_ms, reload_machine, renew_after_ms, renew_grace_ms"
+    };
+}
+pub(super) use {key_columns, key_file_columns, settings_columns};
+
+const KEY_COLUMNS: usize = 10;
+const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
-    /// Where its key file is, for a message.
-    pub(crate) fn path(&self) -> &str {
-        self.key_file.as_ref().map_or("no file", KeyFile::path)
-    }
-
-    /// The record that a row of `columns!` is at the moment `now`.
+    /// The record that a row of `key_columns!` is at the moment `now`.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
-        let stored = row.get_ref(5)?.as_str().ok().and_then(Status::parse).ok_or_else(|| damaged(5))?;
-        let prefix: String = row.get(3)?;
-        // It is a part of a file's name later.
-        if !Key::is_prefix(&prefix) {
-            return Err(damaged(3));
-        }
         let mut record = Record {
-            key_hash: row.get(0)?,
-            id: row.get(1)?,
-            user: row.get(2)?,
-            prefix,
-            name: row.get(4)?,
-            status: stored,
+            prefix: Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?,
+            key_hash: bytes(row, 1, KeyHash::from_bytes)?,
+            id: bytes(row, 2, |id| Uuid::from_slice(id).ok())?,
+            user: parsed(row, 3)?.ok_or_else(|| damaged(3))?,
+            name: parsed(row, 4)?,
+            status: parsed(row, 5)?.ok_or_else(|| damaged(5))?,
             created_at: time(row, 6)?.ok_or_else(|| damaged(6))?,
             last_used_at: time(row, 7)?,
             expires_at: time(row, 8)?,
             revoked_at: time(row, 9)?,
-            grace: grace(row)?,
-            reload_pending: row.get::<_, Option<bool>>(11)?.unwrap_or(false),
-            key_file: key_file(row)?,
         };
         record.status = record.status_at(now);
         Ok(record)
@@ -144,34 +182,76 @@ impl Record {
     }
 }
 
+impl Listed {
+    /// What a row of `key_columns!` and `key_file_columns!` is.
+    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+        Ok(Listed { key: Record::read(row, now)?, key_file: key_file(row, KEY_COLUMNS)? })
+    }
+}
+
+impl Pending {
+    /// What a row of `key_columns!`, `settings_columns!`, the grace and what is left to do is.
+    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+        const LAST: usize = KEY_COLUMNS + SETTINGS_COLUMNS;
+        let settings = settings(row, KEY_COLUMNS)?;
+        Ok(Pending {
+            key: Record::read(row, now)?,
+            key_file: settings.key_file.clone().ok_or_else(|| damaged(KEY_COLUMNS))?,
+            settings,
+            grace: duration(row, LAST)?.ok_or_else(|| damaged(LAST))?,
+            reload_pending: row.get(LAST + 1)?,
+        })
+    }
+}
+
+/// The settings in the columns of `settings_columns!`, which begin `at` there.
+pub(super) fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
+    let command: Option<String> = row.get(at + 7)?;
+    let (timeout, machine) = (duration(row, at + 8)?, row.get(at + 9)?);
+    Ok(Settings {
+        key_file: key_file(row, at)?,
+        name: parsed(row, at + 5)?,
+        lifetime: duration(row, at + 6)?,
+        reload: command.map(|command| Reload { command, timeout, machine }),
+        renew_after: duration(row, at + 10)?,
+        renew_grace: duration(row, at + 11)?,
+    })
+}
+
+fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {
+    let Some(path) = row.get::<_, Option<String>>(at)?.map(PathBuf::from) else { return Ok(None) };
+    if !KeyFile::is_resolved(&path) {
+        return Err(damaged(at));
+    }
+    let owner = match (row.get(at + 2)?, row.get(at + 3)?) {
+        (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
+        _ => None,
+    };
+    let mode = Mode::from_bits(row.get(at + 1)?).ok_or_else(|| damaged(at + 1))?;
+    Ok(Some(KeyFile { path, mode, owner, env: parsed(row, at + 4)? }))
+}
+
+fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
+    text.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
+}
+
+fn bytes<T>(row: &Row<'_>, column: usize, read: impl FnOnce(&[u8]) -> Option<T>) -> rusqlite::Result<T> {
+    let bytes = row.get_ref(column)?.as_blob().map_err(|_| damaged(column))?;
+    read(bytes).ok_or_else(|| damaged(column))
+}
+
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     text.map(|text| Timestamp::parse(text).ok_or_else(|| damaged(column))).transpose()
 }
 
-fn grace(row: &Row<'_>) -> rusqlite::Result<Duration> {
-    let milliseconds = row.get::<_, Option<i64>>(10)?.unwrap_or(0);
-    u64::try_from(milliseconds).map(Duration::from_millis).map_err(|_| damaged(10))
-}
-
-/// The columns from the twelfth on.
-fn key_file(row: &Row<'_>) -> rusqlite::Result<Option<KeyFile>> {
-    let Some(path) = row.get::<_, Option<String>>(12)?.map(PathBuf::from) else { return Ok(None) };
-    let has_dots = path.components().any(|part| matches!(part, Component::ParentDir | Component::CurDir));
-    if !path.is_absolute() || path.file_name().is_none() || has_dots {
-        return Err(damaged(12));
-    }
-    let owner = match (row.get(14)?, row.get(15)?) {
-        (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
-        _ => None,
-    };
-    let env = row.get::<_, Option<String>>(16)?.map(|name| name.parse()).transpose();
-    Ok(Some(KeyFile {
-        path,
-        mode: Mode::from_bits(row.get(13)?).ok_or_else(|| damaged(13))?,
-        owner,
-        env: env.map_err(|_| damaged(16))?,
-    }))
+fn duration(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
+    let milliseconds: Option<i64> =
+        Option::column_result(row.get_ref(column)?).map_err(|_| damaged(column))?;
+    milliseconds
+        .map(|ms| u64::try_from(ms).map(Duration::from_millis).map_err(|_| damaged(column)))
+        .transpose()
 }
 
 fn damaged(column: usize) -> rusqlite::Error {

@@ -1,188 +1,296 @@
-//! What can be done to the keys inside one transaction.
+//! Every change to the keys, inside one transaction. Each writes down what it did, by whom: the last
+//! of those events is the witness by which a commit that failed is judged.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::params;
+use uuid::Uuid;
 
-use super::record::{Record, Status, columns};
-use super::{Location, failure};
-use crate::error::{Error, Result};
-use crate::key::Key;
+use super::record::{Pending, Record, Status};
+use super::snapshot::Snapshot;
+use crate::actor::Actor;
+use crate::error::{Code, Error, Result};
+use crate::key::{Key, Prefix};
 use crate::key_file::{EnvName, KeyFile};
+use crate::name::Name;
+use crate::random;
+use crate::settings::Settings;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
-/// An open transaction. [`Store`](super::Store) begins and ends it.
+/// An open transaction that may change the keys. The store begins and ends it.
 pub struct Transaction<'store> {
-    pub(super) connection: &'store Connection,
-    pub(super) location: &'store Location,
+    pub(super) snapshot: Snapshot<'store>,
+    pub(super) actor: &'store Actor,
+    pub(super) witness: Cell<Option<Witness>>,
 }
 
-/// What is known of a key before it is inserted.
-pub(crate) struct NewKey<'a> {
-    pub id: String,
+/// An event that is in the database where the transaction took hold, and only there.
+#[derive(Clone, Copy)]
+pub struct Witness {
+    number: i64,
+    at: Timestamp,
+    prefix: Prefix,
+}
+
+/// What is to be known of a key that is issued.
+pub struct NewKey<'a> {
     pub user: &'a User,
-    pub name: Option<&'a str>,
-    pub created_at: Timestamp,
-    pub expires_at: Option<Timestamp>,
-    /// Where it is on its way to: it is pending then, and active at once where it is on no way.
-    pub delivery: Option<NewDelivery<'a>>,
+    /// What is kept from now on; for a key that is delivered, from its activation on.
+    pub settings: &'a Settings,
+    /// By which command, in whose place.
+    pub detail: String,
 }
 
-/// Where a new key is on its way to.
-pub(crate) struct NewDelivery<'a> {
+/// How a key is on its way into its file.
+pub struct NewDelivery<'a> {
     pub key_file: &'a KeyFile,
     pub grace: Duration,
     pub reload_pending: bool,
 }
 
+/// A key that was replaced.
+#[derive(Clone, Debug)]
+pub struct Previous {
+    /// Its first 15 characters.
+    pub prefix: Prefix,
+    /// Whether it was revoked by this: not where it has a grace period, or had expired before.
+    pub revoked: bool,
+    /// Until when it is still accepted; `None` where it is not.
+    pub valid_until: Option<Timestamp>,
+}
+
+impl<'store> Deref for Transaction<'store> {
+    type Target = Snapshot<'store>;
+
+    fn deref(&self) -> &Snapshot<'store> {
+        &self.snapshot
+    }
+}
+
 impl Transaction<'_> {
-    /// The user's current key: the active one, or the one that was until it expired.
-    pub(crate) fn current(&self, user: &str, now: Timestamp) -> Result<Option<Record>> {
-        let sql = concat!("SELECT ", columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
-        self.run(|connection| {
-            let mut statement = connection.prepare(sql)?;
-            statement.query_row([user], |row| Record::read(row, now)).optional()
+    /// Issues `key`: it is the user's active one, whose place must be free.
+    pub fn issue(&self, key: &Key, new: &NewKey<'_>) -> Result<Record> {
+        let record = self.insert(key, new, Status::Active)?;
+        self.keep(&record, new.settings)?;
+        Ok(record)
+    }
+
+    /// Issues `key` as one that is on its way into a file.
+    pub fn issue_pending(&self, key: &Key, new: &NewKey<'_>, delivery: &NewDelivery<'_>) -> Result<Pending> {
+        let record = self.insert(key, new, Status::Pending)?;
+        self.write_settings(&record, new.settings, Some(delivery))?;
+        Ok(Pending {
+            key: record,
+            settings: new.settings.clone(),
+            key_file: delivery.key_file.clone(),
+            grace: delivery.grace,
+            reload_pending: delivery.reload_pending,
         })
     }
 
-    /// What the user has that is accepted, or would be if the clock went back; the current key
-    /// first.
-    pub(crate) fn held(&self, user: &User, now: Timestamp) -> Result<Vec<Record>> {
-        // One arm for each status, as a literal: only so can SQLite use the partial indexes.
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'active' UNION ALL ",
-            "SELECT ",
-            columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'pending' UNION ALL ",
-            "SELECT ",
-            columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'retiring'",
-        );
-        self.run(|connection| {
-            let mut statement = connection.prepare(sql)?;
-            statement.query_map([user.as_str()], |row| Record::read(row, now))?.collect()
-        })
+    /// Makes a pending key, of which a delivery is done, the user's active one, whose place must be
+    /// free, and brings its settings into force. `false` where it is not pending any more: then
+    /// nothing has changed.
+    pub fn activate(&self, pending: &Pending) -> Result<bool> {
+        let sql = "UPDATE keys SET status = 'active' WHERE prefix = ?1 AND status = 'pending'";
+        let changed = self.execute(sql, [pending.key.prefix.bits()])?;
+        if changed == 1 {
+            self.forget_settings_of(&pending.key)?;
+            self.keep(&pending.key, &pending.settings)?;
+            self.record("delivered", &pending.key, None, Some(pending.key_file.path()))?;
+        }
+        Ok(changed == 1)
     }
 
-    /// Inserts `key` and returns its record.
-    pub(crate) fn insert(&self, key: &Key, new: &NewKey<'_>) -> Result<Record> {
-        let sql = concat!(
-            "INSERT INTO keys (",
-            columns!(),
-            ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL, ?8, NULL, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
-        );
-        let delivery = new.delivery.as_ref();
-        let record = Record {
-            key_hash: key.hash().as_str().to_owned(),
-            id: new.id.clone(),
-            user: new.user.as_str().to_owned(),
-            prefix: key.prefix().to_owned(),
-            name: new.name.map(str::to_owned),
-            status: if delivery.is_some() { Status::Pending } else { Status::Active },
-            created_at: new.created_at,
-            last_used_at: None,
-            expires_at: new.expires_at,
-            revoked_at: None,
-            key_file: delivery.map(|delivery| delivery.key_file.clone()),
-            grace: delivery.map(|delivery| delivery.grace).unwrap_or_default(),
-            reload_pending: delivery.is_some_and(|delivery| delivery.reload_pending),
+    /// Takes the current key out of its place. It is accepted for `grace` more, but not past its own
+    /// expiry.
+    pub fn replace(&self, current: &Record, grace: Duration) -> Result<Previous> {
+        let accepted = current.status.is_accepted();
+        let retires = accepted && !grace.is_zero();
+        let valid_until = match (retires.then(|| later(self.now, grace)).transpose()?, current.expires_at) {
+            (Some(until), Some(expiry)) => Some(until.min(expiry)),
+            (until, _) => until,
         };
-        let key_file = record.key_file.as_ref();
-        let owner = key_file.and_then(|key_file| key_file.owner);
+        match valid_until {
+            Some(until) => {
+                self.set_status(current, Status::Retiring, Some(until))?;
+                self.record("retired", current, Some(until), None)?;
+            }
+            None if accepted => self.revoke(current)?,
+            None => self.set_status(current, Status::Expired, None)?,
+        }
+        Ok(Previous { prefix: current.prefix, revoked: accepted && valid_until.is_none(), valid_until })
+    }
+
+    /// Revokes a key at once and for good. What was revoked before keeps its time.
+    pub fn revoke(&self, key: &Record) -> Result<()> {
+        self.end(key, "revoked")
+    }
+
+    /// Revokes a key whose delivery is given up.
+    pub fn undo(&self, pending: &Pending) -> Result<()> {
+        self.end(&pending.key, "undone")
+    }
+
+    fn insert(&self, key: &Key, new: &NewKey<'_>, status: Status) -> Result<Record> {
+        let sql = "INSERT INTO keys (prefix, key_hash, id, user, name, status, created_at, expires_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let record = Record {
+            key_hash: key.hash(),
+            id: new_id(self.now)?,
+            user: new.user.clone(),
+            prefix: key.prefix(),
+            name: new.settings.name.clone(),
+            status,
+            created_at: self.now,
+            last_used_at: None,
+            expires_at: new.settings.lifetime.map(|lifetime| later(self.now, lifetime)).transpose()?,
+            revoked_at: None,
+        };
         let parameters = params![
-            record.key_hash,
-            record.id,
-            record.user,
-            record.prefix,
-            record.name,
+            record.prefix.bits(),
+            record.key_hash.as_bytes(),
+            record.id.as_bytes(),
+            record.user.as_str(),
+            record.name.as_ref().map(Name::as_str),
             record.status.as_str(),
             record.created_at.to_string(),
             record.expires_at.map(|at| at.to_string()),
-            delivery.map(|delivery| delivery.grace.as_millis() as i64),
-            delivery.map(|delivery| delivery.reload_pending),
+        ];
+        self.execute(sql, parameters)?;
+        self.record("issued", &record, None, Some(&new.detail))?;
+        Ok(record)
+    }
+
+    /// Keeps `settings` for the user whose active key is now `key`.
+    fn keep(&self, key: &Record, settings: &Settings) -> Result<()> {
+        self.execute("DELETE FROM settings WHERE user = ?1 AND pending_key = 0", [key.user.as_str()])?;
+        if *settings == Settings::default() { Ok(()) } else { self.write_settings(key, settings, None) }
+    }
+
+    fn write_settings(
+        &self,
+        key: &Record,
+        settings: &Settings,
+        delivery: Option<&NewDelivery<'_>>,
+    ) -> Result<()> {
+        let sql = "INSERT INTO settings (key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, \
+                   name, lifetime_ms, reload, reload_timeout_ms, reload_machine, renew_after_ms, \
+                   renew_grace_ms, user, pending_key, due_at, grace_ms, reload_pending) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+        let ms = |duration: Option<Duration>| duration.map(|duration| duration.as_millis() as i64);
+        let (key_file, reload) = (settings.key_file.as_ref(), settings.reload.as_ref());
+        let owner = key_file.and_then(|key_file| key_file.owner);
+        // Past the year 9999 is never.
+        let due_at = settings.renew_after.and_then(|age| key.created_at.checked_add(age));
+        let parameters = params![
             key_file.map(KeyFile::path),
             key_file.map(|key_file| key_file.mode.bits()),
             owner.map(|owner| owner.uid),
             owner.map(|owner| owner.gid),
             key_file.and_then(|key_file| key_file.env.as_ref()).map(EnvName::as_str),
+            settings.name.as_ref().map(Name::as_str),
+            ms(settings.lifetime),
+            reload.map(|reload| &reload.command),
+            ms(reload.and_then(|reload| reload.timeout)),
+            reload.and_then(|reload| reload.machine.as_ref()),
+            ms(settings.renew_after),
+            ms(settings.renew_grace),
+            key.user.as_str(),
+            delivery.map_or(0, |_| key.prefix.bits()),
+            due_at.filter(|_| delivery.is_none()).map(|at| at.to_string()),
+            ms(delivery.map(|delivery| delivery.grace)),
+            delivery.map(|delivery| delivery.reload_pending),
         ];
-        self.run(|connection| connection.prepare(sql)?.execute(parameters))?;
-        Ok(record)
+        self.execute(sql, parameters).map(drop)
     }
 
-    /// Makes a pending key the user's active one. The place must be free.
-    pub(crate) fn activate(&self, pending: &Record) -> Result<()> {
-        let sql = "UPDATE keys SET status = 'active', grace_ms = NULL, reload_pending = NULL \
-                   WHERE key_hash = ?1 AND status = 'pending'";
-        self.run(|connection| connection.prepare(sql)?.execute([&pending.key_hash]))?;
-        Ok(())
+    fn forget_settings_of(&self, pending: &Record) -> Result<()> {
+        let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = ?2";
+        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
     }
 
-    /// Takes the current key out of its place: accepted until `valid_until` where that is given
-    /// and the key has not expired, else not accepted from now on.
-    pub(crate) fn retire(
-        &self,
-        current: &Record,
-        valid_until: Option<Timestamp>,
-        now: Timestamp,
-    ) -> Result<()> {
-        let (status, revoked_at) = match (current.status, valid_until) {
-            (Status::Expired, _) => (Status::Expired, None),
-            (_, None) => (Status::Revoked, Some(now)),
-            (_, Some(until)) => (Status::Retiring, Some(until)),
-        };
-        self.set_status(current, status, revoked_at)
+    fn end(&self, key: &Record, event: &str) -> Result<()> {
+        let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
+        self.set_status(key, Status::Revoked, Some(revoked_at))?;
+        self.forget_settings_of(key)?;
+        let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
+        self.execute(no_longer_due, [key.user.as_str()])?;
+        self.record(event, key, None, None)
     }
 
     fn set_status(&self, key: &Record, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {
-        let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE key_hash = ?1";
-        let parameters = params![key.key_hash, status.as_str(), revoked_at.map(|at| at.to_string())];
-        self.run(|connection| connection.prepare(sql)?.execute(parameters))?;
-        Ok(())
+        let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE prefix = ?1";
+        let revoked_at = revoked_at.map(|at| at.to_string());
+        self.execute(sql, params![key.prefix.bits(), status.as_str(), revoked_at]).map(drop)
     }
 
-    /// Revokes a key at once and for good. What was revoked before keeps its time.
-    pub(crate) fn revoke(&self, key: &Record, now: Timestamp) -> Result<()> {
-        let revoked_at = key.revoked_at.map_or(now, |before| before.min(now));
-        self.set_status(key, Status::Revoked, Some(revoked_at))
-    }
-
-    /// Writes that the key was used now, unless another has written it since the key was read.
-    pub(crate) fn record_use(&self, key: &Record, now: Timestamp) -> Result<bool> {
-        let sql = "UPDATE keys SET last_used_at = ?2 WHERE key_hash = ?1 AND last_used_at IS ?3";
-        let before = key.last_used_at.map(|at| at.to_string());
-        let parameters = params![key.key_hash, now.to_string(), before];
-        self.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
-    }
-
-    /// What [`Store::list`](super::Store::list) does.
-    pub(crate) fn for_each<E: From<Error>>(
+    /// Writes down what was done to `key`.
+    fn record(
         &self,
-        user: Option<&User>,
-        all: bool,
-        now: Timestamp,
-        mut each: impl FnMut(Record) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let sql = concat!(
-            "SELECT ",
-            columns!(),
-            " FROM keys WHERE ?1 IS NULL OR user = ?1 ORDER BY user, created_at, id"
-        );
-        let mut statement = self.run(|connection| connection.prepare(sql))?;
-        let mut rows = self.run(|_| statement.query([user.map(User::as_str)]))?;
-        while let Some(row) = self.run(|_| rows.next())? {
-            let record = self.run(|_| Record::read(row, now))?;
-            if all || record.status.is_accepted() {
-                each(record)?;
-            }
-        }
+        event: &str,
+        key: &Record,
+        valid_until: Option<Timestamp>,
+        detail: Option<&str>,
+    ) -> Result<()> {
+        let sql = "INSERT INTO events (at, event, user, prefix, expires_at, valid_until, uid, login, \
+                   sudo_user, audit_uid, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let Actor { uid, login, sudo_user, audit_uid } = self.actor;
+        let parameters = params![
+            self.now.to_string(),
+            event,
+            key.user.as_str(),
+            key.prefix.bits(),
+            key.expires_at.map(|at| at.to_string()),
+            valid_until.map(|at| at.to_string()),
+            uid,
+            login,
+            sudo_user,
+            audit_uid,
+            detail,
+        ];
+        let number = self.run(|connection| connection.prepare(sql)?.insert(parameters))?;
+        self.witness.set(Some(Witness { number, at: self.now, prefix: key.prefix }));
         Ok(())
     }
 
-    fn run<'a, T>(&'a self, statement: impl FnOnce(&'a Connection) -> rusqlite::Result<T>) -> Result<T> {
-        statement(self.connection).map_err(|error| failure(&error, self.location))
+    fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
+        self.run(|connection| connection.prepare(sql)?.execute(parameters))
     }
+}
+
+impl Witness {
+    /// Whether the transaction that made it took hold.
+    pub fn is_there(self, snapshot: &Snapshot<'_>) -> Result<bool> {
+        let sql = "SELECT 1 FROM events WHERE number = ?1 AND at = ?2 AND prefix = ?3";
+        let parameters = params![self.number, self.at.to_string(), self.prefix.bits()];
+        snapshot.run(|connection| connection.prepare(sql)?.exists(parameters))
+    }
+}
+
+/// Writes that the key was used now, unless another has written it since the key was read. No event:
+/// nothing about the key has changed.
+pub fn record_use(snapshot: &Snapshot<'_>, key: &Record) -> Result<bool> {
+    let sql = "UPDATE keys SET last_used_at = ?2 WHERE prefix = ?1 AND last_used_at IS ?3";
+    let before = key.last_used_at.map(|at| at.to_string());
+    let parameters = params![key.prefix.bits(), snapshot.now.to_string(), before];
+    snapshot.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
+}
+
+/// The moment `duration` later, where there is one.
+pub fn later(now: Timestamp, duration: Duration) -> Result<Timestamp> {
+    now.checked_add(duration).ok_or_else(|| {
+        Error::new(Code::Usage, "a duration ends after the year 9999").hint("give a shorter one")
+    })
+}
+
+/// A UUID, version 7: RFC 9562, section 5.7.
+fn new_id(now: Timestamp) -> Result<Uuid> {
+    let mut random = [0; 10];
+    random::fill(&mut random)?;
+    Ok(uuid::Builder::from_unix_timestamp_millis(now.unix_millis(), &random).into_uuid())
 }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Host, Outcome};
 
 pub fn hash_of(key: &str) -> String {
-    Key::parse(key.as_bytes()).unwrap_or_else(|| panic!("no key: {key:?}")).hash().as_str().to_owned()
+    Key::parse(key.as_bytes()).unwrap_or_else(|| panic!("no key: {key:?}")).hash().to_string()
 }
 
 /// The hashes that a service would accept, in a database that is otherwise whole. Looks only: a

@@ -105,6 +105,14 @@ impl Host {
         self.sqlite().execute_batch(sql).unwrap();
     }
 
+    /// Puts the pending keys on their way to `/none/key`: those that a test has made pending by hand.
+    pub fn deliver_pending(&self) {
+        self.execute(
+            "INSERT INTO settings (user, pending_key, key_file, key_file_mode, grace_ms, reload_pending)
+             SELECT user, prefix, '/none/key', 384, 0, 0 FROM keys WHERE status = 'pending'",
+        );
+    }
+
     /// How many keys a service would accept.
     pub fn accepted(&self) -> u32 {
         self.sqlite().query_row("SELECT count(*) FROM accepted_keys", [], |row| row.get(0)).unwrap()

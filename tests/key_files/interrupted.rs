@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use apikey::Key;
+
 use crate::common::Host;
 use crate::{content, host_with_key_file, issued_into};
 
@@ -50,7 +52,7 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
     let (host, pending) = host_with_pending("stage");
     fs::rename(host.path("web.key"), host.path("away")).unwrap();
     fs::create_dir(host.path("web.key")).unwrap();
-    let stuck = "<prefix> of web is still on its way to <folder>/web.key: \
+    let stuck = "<prefix> of web is accepted, and still on its way to <folder>/web.key: \
                  <folder>/web.key is a folder, not a key file\n";
     host.apikey(&["create", "other"]).gives(
         0,
@@ -87,7 +89,7 @@ fn make_pending(host: &Host, at: &str) -> String {
     let old = content(host, "web.key");
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
     let new = content(host, "web.key");
-    host.execute("UPDATE keys SET reload_pending = 0 WHERE status = 'pending'");
+    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
     if at != "place" {
         host.write("web.key", old.as_bytes());
     }
@@ -117,7 +119,7 @@ fn a_file_out_of_sight_is_no_reason_to_revoke_the_key_in_it() {
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> is there; is their file system mounted?\n\
+        "<prefix> of web is accepted, and still on its way to <folder>/web.key: neither it nor <folder>/.web.key.<prefix> is there; is their file system mounted?\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&pending), "pending");
@@ -159,9 +161,8 @@ fn a_delivery_takes_no_file_that_holds_somebody_else_s_key_by_now() {
 #[test]
 fn a_key_that_cannot_be_made_the_active_one_keeps_nobody_else_from_theirs() {
     let (host, pending) = host_with_pending("place");
-    host.execute("UPDATE keys SET grace_ms = 9000000000000000 WHERE status = 'pending'");
-    let stuck =
-        "<prefix> of web is still on its way to <folder>/web.key: a duration ends after the year 9999\n";
+    host.execute("UPDATE settings SET grace_ms = 9000000000000000 WHERE pending_key <> 0");
+    let stuck = "<prefix> of web is accepted, and still on its way to <folder>/web.key: a duration ends after the year 9999\n";
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
@@ -178,15 +179,14 @@ fn a_key_that_cannot_be_made_the_active_one_keeps_nobody_else_from_theirs() {
 #[test]
 fn what_the_database_says_becomes_no_path_that_it_should_not() {
     for spoil in [
-        "prefix = 'x/../priv/kkkkk'",
-        "prefix = 'ak_01234567890/'",
-        "key_file = 'relative', key_file_mode = 384",
-        "key_file = '/tmp/../etc/key', key_file_mode = 384",
-        "key_file_mode = 511",
-        "grace_ms = -1",
+        "UPDATE keys SET prefix = prefix | (1 << 50)",
+        "UPDATE keys SET prefix = -prefix",
+        "UPDATE settings SET key_file = 'relative'",
+        "UPDATE settings SET key_file = '/tmp/../etc/key'",
+        "UPDATE settings SET key_file_mode = 511",
     ] {
         let host = host_with_key_file();
-        host.execute(&format!("UPDATE keys SET {spoil}"));
+        host.execute(spoil);
         for args in [&["refresh", "web", "-yq"][..], &["show", "web"]] {
             let outcome = host.apikey(args).run();
             assert_eq!(outcome.status, 1, "{spoil}: {outcome:?}");
@@ -195,40 +195,72 @@ fn what_the_database_says_becomes_no_path_that_it_should_not() {
     }
 }
 
-#[test]
-fn a_stage_whose_key_was_never_issued_is_removed_by_the_next_run_that_writes() {
-    let host = host_with_key_file();
-    let stage = fs::canonicalize(host.folder()).unwrap().join(".web.key.ak_0123456789ab");
-    fs::write(&stage, "ak_0123").unwrap();
-    host.write("keys.db-lock", stage.to_str().unwrap().as_bytes());
-    assert_eq!(host.apikey(&["show", "web"]).run().status, 0);
-    assert!(stage.exists(), "show is no command that writes");
-    host.apikey(&["create", "other", "-q"]).gives(0, "<key>\n", "");
-    assert!(!stage.exists());
-    assert_eq!(content(&host, "keys.db-lock"), "");
+fn stage(host: &Host, prefix: &str) -> String {
+    let name = format!(".web.key.{prefix}");
+    assert!(!host.path(&name).exists());
+    name
 }
 
 #[test]
-fn a_stage_that_cannot_be_removed_yet_is_removed_later() {
+fn a_stage_whose_key_was_never_issued_is_removed_by_the_next_delivery_to_that_file() {
     let host = host_with_key_file();
-    let stage = fs::canonicalize(host.folder()).unwrap().join(".web.key.ak_0123456789ab");
-    fs::create_dir(&stage).unwrap();
-    host.write("keys.db-lock", stage.to_str().unwrap().as_bytes());
-    host.apikey(&["create", "other", "-q"]).gives(0, "<key>\n", "");
-    assert!(stage.exists());
-    fs::remove_dir(&stage).unwrap();
-    fs::write(&stage, "ak_0123").unwrap();
-    host.apikey(&["refresh", "other", "-yq"]).gives(0, "<key>\n", "");
-    assert!(!stage.exists());
+    let key = Key::generate().unwrap();
+    let whole = stage(&host, &key.prefix().to_string());
+    host.write(&whole, key.expose().as_bytes());
+    let part = stage(&host, "ak_0123456789ab");
+    host.write(&part, b"ak_0123");
+    host.apikey(&["create", "other", "-q", "--key-file", "other.key"]).gives(0, "", "");
+    assert!(host.path(&whole).exists() && host.path(&part).exists(), "it is another file");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert!(!host.path(&whole).exists() && !host.path(&part).exists());
 }
 
 #[test]
-fn a_note_that_names_no_stage_removes_nothing() {
+fn the_stage_of_a_key_that_is_on_its_way_is_left_by_another_delivery_to_that_file() {
+    let (host, pending) = host_with_pending("stage");
+    fs::rename(host.path("web.key"), host.path("away")).unwrap();
+    fs::create_dir(host.path("web.key")).unwrap();
+    assert_eq!(host.apikey(&["create", "other"]).run().status, 0);
+    fs::remove_dir(host.path("web.key")).unwrap();
+    host.apikey(&["create", "third", "-q", "--key-file", "web.key"]).fails(
+        8,
+        "apikey: the key cannot be handed over, so none was issued: \
+         the file holds <prefix> of web, which is accepted\n\
+         name another file, or end the keys of web with `apikey revoke web`\n",
+    );
+    assert_eq!(content(&host, "web.key"), pending, "the delivery was finished first");
+}
+
+#[test]
+fn nothing_is_removed_that_is_not_a_stage_of_that_file() {
     let host = host_with_key_file();
-    host.write("precious", b"precious");
-    for note in [host.path("precious").to_str().unwrap(), "precious", "\0", "/"] {
-        host.write("keys.db-lock", note.as_bytes());
-        host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
-        assert_eq!(content(&host, "precious"), "precious");
-    }
+    let key = Key::generate().unwrap();
+    let (own, other) = (key.prefix().to_string(), Key::generate().unwrap().prefix().to_string());
+    // Somebody's key, under the name of another; a stage of another file; names that are no stages.
+    let somebody_s = stage(&host, &other);
+    host.write(&somebody_s, key.expose().as_bytes());
+    let names = [
+        format!(".other.key.{own}"),
+        format!(".web.key.{own}x"),
+        format!("web.key.{own}"),
+        ".web.key.".into(),
+    ];
+    names.iter().for_each(|name| host.write(name, b"precious"));
+    fs::create_dir(host.path(".web.key.ak_000000000001")).unwrap();
+    std::os::unix::fs::symlink("web.key", host.path(".web.key.ak_000000000002")).unwrap();
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!(content(&host, &somebody_s), key.expose());
+    names.iter().for_each(|name| assert_eq!(content(&host, name), "precious", "{name}"));
+    assert!(host.path(".web.key.ak_000000000001").is_dir());
+    assert!(host.path(".web.key.ak_000000000002").is_symlink());
+}
+
+#[test]
+fn what_the_lock_says_removes_nothing() {
+    let host = host_with_key_file();
+    let part = fs::canonicalize(host.folder()).unwrap().join(".other.key.ak_0123456789ab");
+    fs::write(&part, "ak_0123").unwrap();
+    host.write("keys.db-lock", part.to_str().unwrap().as_bytes());
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert!(part.exists());
 }

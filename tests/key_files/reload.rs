@@ -66,8 +66,8 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     let old = content(&host, "web.key");
     host.apikey(&["refresh", "web", "--yes", "--reload", "exit 7"]).fails(
         9,
-        "apikey: <prefix> of web is accepted, but its delivery to <folder>/web.key is not done: \
-         it is in place, but the reload command failed: exit status: 7\n\
+        "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told: \
+         the reload command failed: exit status: 7\n\
          `apikey refresh web --reload COMMAND` goes on from there, `apikey revoke web` ends all keys of web\n",
     );
     let new = content(&host, "web.key");
@@ -76,7 +76,7 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is in <folder>/web.key, and its reader was not told: `apikey refresh web --reload COMMAND` does that.\n\
+        "<prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&old), "active");
@@ -164,7 +164,7 @@ fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
     host.apikey(&["refresh", "web", "-y", "--revoke-first"]).gives(
         0,
         "",
-        "<prefix> of web is in <folder>/web.key, and its reader was not told: `apikey refresh web --reload COMMAND` does that.\n\
+        "<prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
          Issued <prefix> to web. The key is in <folder>/web.key.\n\
          <prefix> is revoked.\n<prefix> is revoked.\n",
     );

@@ -1,16 +1,16 @@
 //! The question that commands which end keys ask first.
 
+use crate::authority::Authority;
 use crate::cli::args::Open;
-use crate::cli::handover;
+use crate::cli::handover::Caller;
 use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
-use crate::store::{Record, Store};
+use crate::key::Prefix;
 use crate::user::User;
 
 /// Opens the database and, unless `yes` was said already, asks whether to end the keys that `ending`
-/// finds. Returns the prefixes that the answer was about. Where there is none to end, nothing is
-/// asked.
+/// finds. Returns those that the answer was about. Where there is none to end, nothing is asked.
 ///
 /// What earlier runs left is seen to first: the question is about what is there then.
 ///
@@ -21,8 +21,8 @@ pub fn confirmed(
     verb: &str,
     output: &Output,
     open: impl FnOnce() -> Result<Open>,
-    ending: impl FnOnce(&Store) -> Result<Vec<Record>>,
-) -> Result<(Open, Option<Vec<String>>)> {
+    ending: impl FnOnce(&Authority) -> Result<Vec<Prefix>>,
+) -> Result<(Open, Option<Vec<Prefix>>)> {
     if yes {
         return Ok((open()?, None));
     }
@@ -31,13 +31,18 @@ pub fn confirmed(
             format!("there is no terminal to ask whether to {} the key of {user}", verb.to_lowercase());
         return Err(Error::new(Code::Usage, message).hint("confirm with --yes"));
     }
-    let mut store = open()?;
-    handover::recover(&mut store, output)?;
-    let prefixes: Vec<String> = ending(&store)?.into_iter().map(|key| key.prefix).collect();
+    let mut authority = open()?;
+    authority.recover(&mut Caller::asked(output))?;
+    let prefixes = ending(&authority)?;
     match prefixes.as_slice() {
         [] => {}
         [key] => prompt::confirm(&format!("{verb} {key}, the key of {user}?"))?,
-        keys => prompt::confirm(&format!("{verb} {}, the keys of {user}?", keys.join(", ")))?,
+        keys => prompt::confirm(&format!("{verb} {}, the keys of {user}?", listed(keys)))?,
     }
-    Ok((store, Some(prefixes)))
+    Ok((authority, Some(prefixes)))
+}
+
+/// Prefixes in a sentence.
+pub fn listed(prefixes: &[Prefix]) -> String {
+    prefixes.iter().map(Prefix::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::authority::Order;
 use crate::cli::args::{Global, some_duration, user_or_caller};
-use crate::cli::handover::{self, Handover, IssuedJson};
+use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::issue::{Order, Replace};
 use crate::name::Name;
+use crate::settings::{Change, Changes};
 use crate::user::User;
 
 /// Issue a user's key and print it, once
@@ -52,21 +53,19 @@ const EXAMPLES: &str = r#"Examples:
       $ apikey create web --key-file /etc/web/web.key --key-file-owner web"#;
 
 pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
-    let order = Order {
-        user: user_or_caller(args.user)?,
-        name: args.name,
-        expires_in: args.expires_in,
-        replace: Replace::Nothing,
-    };
+    let user = user_or_caller(args.user)?;
     let key_file = args.key_file.key_file()?;
     if key_file.is_none() {
         output.check_takes_key()?;
     }
-    let mut store = global.open_or_create()?;
-    let mut writer = handover::begin(&mut store, output)?;
-    let handover = Handover { key_file, reload: None };
-    handover::issue(&mut writer, &order, handover, output, |out, issued, key| {
-        json::write_line(out, &IssuedJson::new(issued, key))
-    })?;
-    Ok(())
+    let changes = Changes {
+        name: Change::set(args.name),
+        lifetime: Change::set(args.expires_in),
+        key_file: Change::set(key_file),
+        ..Changes::default()
+    };
+    let mut caller =
+        Caller::new(output, |out, issued, key| json::write_line(out, &IssuedJson::new(issued, key)));
+    let issued = global.open_or_create()?.create(&Order { user, changes }, &mut caller)?;
+    caller.tell(&issued)
 }

@@ -5,10 +5,10 @@ use clap_complete::ArgValueCompleter;
 
 use crate::cli::args::Global;
 use crate::cli::complete::users_with_a_key;
+use crate::cli::json;
 use crate::cli::output::{Output, Stopped};
-use crate::cli::{json, table};
-use crate::error::{Error, Result};
-use crate::timestamp::Timestamp;
+use crate::cli::table::Widths;
+use crate::error::Result;
 use crate::user::User;
 
 /// List the accepted keys of a user, or of everyone
@@ -34,28 +34,55 @@ Examples:
       $ apikey list --all --json";
 
 pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
-    let store = global.open()?;
-    let now = Timestamp::now();
+    let authority = global.open()?;
+    let (user, all) = (args.user.as_ref(), args.all);
     if output.is_json() {
         return output.data(|out| {
             out.write_all(b"{\"keys\":[")?;
             let mut separator: &[u8] = b"";
-            store.list(args.user.as_ref(), args.all, now, |key| {
-                out.write_all(separator)?;
-                separator = b",";
-                Ok::<_, Stopped>(json::write(out, &key)?)
+            authority.list(|keys| {
+                keys.for_each(user, all, |key| {
+                    out.write_all(separator)?;
+                    separator = b",";
+                    Ok::<_, Stopped>(json::write(out, &key)?)
+                })
             })?;
             Ok(out.write_all(b"]}\n")?)
         });
     }
-    let mut keys = Vec::new();
-    store.list(args.user.as_ref(), args.all, now, |key| {
-        keys.push(key);
-        Ok::<_, Error>(())
+    let mut found = false;
+    output.data(|out| {
+        authority.list(|keys| {
+            // Once to see how wide they are, and once to print some at a time: there may be many.
+            let mut widths = Widths::new();
+            keys.for_each(user, all, |key| {
+                widths.make_room_for(&key);
+                Ok::<_, Stopped>(())
+            })?;
+            let mut some = Vec::with_capacity(AT_A_TIME);
+            keys.for_each(user, all, |key| {
+                some.push(key);
+                if some.len() < AT_A_TIME {
+                    return Ok(());
+                }
+                let rows = widths.rows(&some, !found);
+                found = true;
+                some.clear();
+                Ok::<_, Stopped>(out.write_all(rows.as_bytes())?)
+            })?;
+            if !some.is_empty() {
+                let rows = widths.rows(&some, !found);
+                found = true;
+                out.write_all(rows.as_bytes())?;
+            }
+            Ok(())
+        })
     })?;
-    if keys.is_empty() {
+    if !found {
         output.note("There are no keys to list.");
-        return Ok(());
     }
-    output.text(&table::many(&keys))
+    Ok(())
 }
+
+/// Keys that are kept in memory to be printed.
+const AT_A_TIME: usize = 1000;

@@ -6,17 +6,16 @@ use clap::{Args, ValueHint};
 use serde::Serialize;
 
 use super::confirm::confirmed;
+use crate::authority::{Authority, Issued, Order, Refresh as Request};
 use crate::cli::args::{Global, UserArg, duration, some_duration};
-use crate::cli::handover::{self, Handover, IssuedJson};
+use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
 use crate::cli::output::Output;
-use crate::delivery::Reload;
 use crate::error::Result;
-use crate::issue::{Issued, Order, Replace};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::name::Name;
-use crate::store::{Status, Store};
+use crate::settings::{Change, Changes, Reload};
 use crate::timestamp::Timestamp;
 
 /// Replace a user's key and print the new one, once
@@ -87,31 +86,35 @@ Examples:
 pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let key_file = args.key_file.key_file()?;
-    let now = Timestamp::now();
-    let ending = |store: &Store| match args.revoke_first {
-        true => Ok(store
-            .revocable(&user, now)?
-            .into_iter()
-            .filter(|key| key.status != Status::Retiring)
-            .collect()),
-        false => Ok(store.show(&user, now)?.into_iter().collect()),
+    let ending = |authority: &Authority| -> Result<Vec<Prefix>> {
+        Ok(match args.revoke_first {
+            true => authority.revocable(&user)?.iter().map(|key| key.prefix).collect(),
+            false => authority.current(&user)?.iter().map(|current| current.key.prefix).collect(),
+        })
     };
-    let (mut store, agreed) =
+    let (mut authority, agreed) =
         confirmed(&user, args.yes, "Replace", output, || global.open_or_create(), ending)?;
-    let order = Order {
-        user,
-        name: args.name,
-        expires_in: args.expires_in,
-        replace: Replace::Current { grace: args.grace, revoke_first: args.revoke_first, agreed },
+    let reload = args.reload.map(|command| Reload { command, timeout: None, machine: None });
+    let changes = Changes {
+        name: Change::set(args.name),
+        lifetime: args.expires_in.map_or(Change::TakeAway, Change::Set),
+        key_file: Change::set(key_file),
+        reload: reload.map_or(Change::TakeAway, Change::Set),
+        ..Changes::default()
     };
-    let mut writer = handover::begin(&mut store, output)?;
-    let reload = args.reload.map(|command| Reload { command, silent: output.is_json() });
-    let handover = Handover { key_file, reload };
-    let issued = handover::issue(&mut writer, &order, handover, output, write_json)?;
-    if let Some(superseded) = &issued.superseded {
-        output.note(&format!("{superseded} is revoked."));
+    let request = Request {
+        order: Order { user, changes },
+        grace: args.grace,
+        revoke_first: args.revoke_first,
+        agreed,
+    };
+    let mut caller = Caller::new(output, write_json);
+    let issued = authority.refresh(&request, &mut caller)?;
+    caller.tell(&issued)?;
+    for revoked in &issued.revoked_first {
+        output.note(&format!("{} is revoked.", revoked.prefix));
     }
-    if let Some(previous) = &issued.previous {
+    if let Some(previous) = issued.previous.filter(|_| issued.revoked_first.is_empty()) {
         output.note(&match previous.valid_until {
             Some(until) => format!("{} is accepted until {until}.", previous.prefix),
             None if previous.revoked => format!("{} is revoked.", previous.prefix),
@@ -126,7 +129,7 @@ struct RefreshedJson<'a> {
     #[serde(flatten)]
     issued: IssuedJson<'a>,
     previous_key_revoked: bool,
-    previous_key_prefix: Option<&'a str>,
+    previous_key_prefix: Option<Prefix>,
     previous_key_valid_until: Option<Timestamp>,
 }
 
@@ -135,7 +138,7 @@ fn write_json(out: &mut dyn std::io::Write, issued: &Issued, key: Option<&Key>) 
     let refreshed = RefreshedJson {
         issued: IssuedJson::new(issued, key),
         previous_key_revoked: previous.is_some_and(|previous| previous.revoked),
-        previous_key_prefix: previous.map(|previous| previous.prefix.as_str()),
+        previous_key_prefix: previous.map(|previous| previous.prefix),
         previous_key_valid_until: previous.and_then(|previous| previous.valid_until),
     };
     json::write_line(out, &refreshed)

@@ -3,12 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::confirm::confirmed;
+use super::confirm::{confirmed, listed};
+use crate::authority::Authority;
 use crate::cli::args::{Global, UserArg};
-use crate::cli::handover;
+use crate::cli::handover::Caller;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::timestamp::Timestamp;
+use crate::key::Prefix;
 
 /// Stop accepting a user's key, at once and for good
 ///
@@ -29,7 +30,7 @@ pub struct Revoke {
 struct RevokedJson<'a> {
     message: &'a str,
     user: &'a str,
-    revoked_key_prefix: Option<&'a str>,
+    revoked_key_prefix: Option<Prefix>,
 }
 
 const EXAMPLES: &str = "\
@@ -39,12 +40,12 @@ Examples:
 
 pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
-    let now = Timestamp::now();
-    let (mut store, agreed) =
-        confirmed(&user, args.yes, "Revoke", output, || global.open(), |store| store.revocable(&user, now))?;
-    let revoked = handover::begin(&mut store, output)?.revoke(&user, agreed.as_deref())?;
-    let prefixes: Vec<&str> = revoked.iter().map(|key| key.prefix.as_str()).collect();
-    let message = format!("Revoked {} of {user}.", prefixes.join(", "));
+    let ending =
+        |authority: &Authority| Ok(authority.revocable(&user)?.iter().map(|key| key.prefix).collect());
+    let (mut authority, agreed) = confirmed(&user, args.yes, "Revoke", output, || global.open(), ending)?;
+    let revoked = authority.revoke(&user, agreed.as_deref(), &mut Caller::of_no_key(output))?;
+    let prefixes: Vec<Prefix> = revoked.iter().map(|key| key.prefix).collect();
+    let message = format!("Revoked {} of {user}.", listed(&prefixes));
     output.note(&message);
     if output.is_json() {
         let json = RevokedJson {

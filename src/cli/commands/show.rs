@@ -6,7 +6,6 @@ use crate::cli::args::{Global, UserArg};
 use crate::cli::output::Output;
 use crate::cli::table;
 use crate::error::Result;
-use crate::timestamp::Timestamp;
 
 /// Show what is known of a user's current key; never the key
 ///
@@ -27,6 +26,6 @@ Examples:
 
 pub fn run(args: Show, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
-    let key = global.open()?.current(&user, Timestamp::now())?;
+    let key = global.open()?.show(&user)?;
     if output.is_json() { output.object(&key) } else { output.text(&table::one(&key)) }
 }

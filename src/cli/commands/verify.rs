@@ -11,12 +11,13 @@ use crate::cli::args::Global;
 use crate::cli::output::Output;
 use crate::cli::{prompt, stream};
 use crate::error::{Code, Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
+use crate::name::Name;
 use crate::store::Record;
 use crate::text::printable;
 use crate::timestamp::Timestamp;
-use crate::verify::Verdict;
+use crate::verifier::Verdict;
 
 /// Say whose key standard input holds, or why it is refused
 ///
@@ -38,9 +39,9 @@ pub struct Verify {
 struct VerdictJson<'a> {
     valid: bool,
     status: &'a str,
-    id: Option<&'a str>,
+    id: Option<String>,
     user: Option<&'a str>,
-    prefix: Option<&'a str>,
+    prefix: Option<Prefix>,
     name: Option<&'a str>,
     expires_at: Option<Timestamp>,
 }
@@ -52,14 +53,14 @@ const EXAMPLES: &str = r#"Examples:
       $ apikey verify --key-file /etc/web/web.key"#;
 
 pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
-    let mut store = global.open()?;
+    let mut verifier = global.open_verifier()?;
     let key = match &args.key_file {
         Some(path) => KeyFile::read(path)?,
         None => Key::parse(&read_line()?),
     };
     let now = Timestamp::now();
     let verdict = match &key {
-        Some(key) => store.verify_key(key, now)?,
+        Some(key) => verifier.verify_key(key, now)?,
         None => Verdict::Malformed,
     };
     if output.is_json() {
@@ -72,7 +73,7 @@ pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
         output.text(&format!("{}\n", printable(&line)))?;
     }
     // The answer is out. That the use could not be written down is no reason to take it back.
-    drop(store.record_use(&record, now));
+    drop(verifier.record_use(&record, now));
     Ok(())
 }
 
@@ -85,10 +86,10 @@ fn verdict_json(verdict: &Verdict) -> VerdictJson<'_> {
     VerdictJson {
         valid: matches!(verdict, Verdict::Accepted(_)),
         status,
-        id: record.map(|record| record.id.as_str()),
+        id: record.map(|record| record.id.to_string()),
         user: record.map(|record| record.user.as_str()),
-        prefix: record.map(|record| record.prefix.as_str()),
-        name: record.and_then(|record| record.name.as_deref()),
+        prefix: record.map(|record| record.prefix),
+        name: record.and_then(|record| record.name.as_ref()).map(Name::as_str),
         expires_at: record.and_then(|record| record.expires_at),
     }
 }

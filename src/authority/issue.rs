@@ -1,0 +1,172 @@
+//! Issuing a key: to a file, as `delivery` has it, or to whoever asked for it.
+//!
+//! A key that goes to no file is handed over inside the transaction, and the commit comes last.
+//! Killed before the commit, the process has given out a key that nobody accepts; the other order
+//! would leave an accepted key that nobody saw. A hand-over that fails undoes the transaction.
+
+use std::time::Duration;
+
+use super::Recipient;
+use super::revoke::check_agreed;
+use crate::delivery::{Delivery, NewParcel, send, tell_and_activate};
+use crate::error::{Code, Error, Result};
+use crate::key::{Key, Prefix};
+use crate::key_file::{KeyFile, Owner};
+use crate::settings::{Changes, Reload, Settings};
+use crate::store::{NewDelivery, NewKey, Previous, Record, Transaction, Turn, later};
+use crate::user::User;
+
+/// What key to issue.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// For whom.
+    pub user: User,
+    /// What is to be other than it is kept.
+    pub changes: Changes,
+}
+
+/// A key that was issued.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// The new key.
+    pub record: Record,
+    /// The file that it went to.
+    pub key_file: Option<KeyFile>,
+    /// The key that it replaced.
+    pub previous: Option<Previous>,
+    /// Every key that was revoked before it was issued, as it was then.
+    pub revoked_first: Vec<Record>,
+    /// An earlier run issued it; this one finished its delivery.
+    pub was_waiting: bool,
+}
+
+/// What is to be issued, with all that was decided.
+pub(super) struct Issue<'a> {
+    pub command: &'static str,
+    pub user: &'a User,
+    pub settings: &'a Settings,
+    /// Whose the file that is replaced may be, too.
+    pub previous_owner: Option<Owner>,
+    pub reload: Option<&'a Reload>,
+    pub replace: Replace<'a>,
+}
+
+/// What becomes of the user's current key.
+pub(super) enum Replace<'a> {
+    /// None may be active.
+    Nothing,
+    /// It is accepted that much longer. If it is none of those that were agreed on, nothing is issued.
+    Current { grace: Duration, agreed: Option<&'a [Prefix]> },
+}
+
+/// What [`Authority::create`](super::Authority::create) does.
+pub(super) fn create(
+    turn: &mut Turn<'_>,
+    left: &[Delivery],
+    order: &Order,
+    recipient: &mut dyn Recipient,
+) -> Result<Issued> {
+    check_nothing_is_left(left, &order.user)?;
+    let settings = order.changes.of(Settings::default());
+    let kept = turn.read(|snapshot| snapshot.settings(&order.user))?;
+    let issue = Issue {
+        command: "create",
+        user: &order.user,
+        settings: &settings,
+        previous_owner: owner(&kept),
+        reload: None,
+        replace: Replace::Nothing,
+    };
+    issue.go(turn, recipient)
+}
+
+/// Checks that no delivery to the user is under way: the next key would have to wait for it.
+pub(super) fn check_nothing_is_left(left: &[Delivery], user: &User) -> Result<()> {
+    left.iter().find(|delivery| delivery.pending.key.user == *user).map_or(Ok(()), |left| Err(left.error()))
+}
+
+/// Whose the key file is.
+pub(super) fn owner(settings: &Settings) -> Option<Owner> {
+    settings.key_file.as_ref().and_then(|key_file| key_file.owner)
+}
+
+impl Issue<'_> {
+    pub fn go(&self, turn: &mut Turn<'_>, recipient: &mut dyn Recipient) -> Result<Issued> {
+        match &self.settings.key_file {
+            Some(key_file) => self.to_file(turn, key_file, recipient),
+            None => self.to_recipient(turn, recipient),
+        }
+    }
+
+    fn to_file(&self, turn: &mut Turn<'_>, key_file: &KeyFile, recipient: &dyn Recipient) -> Result<Issued> {
+        let key = new_key(turn)?;
+        let (user, previous_owner) = (self.user, self.previous_owner);
+        let pending = send(turn, &NewParcel { key: &key, user, key_file, previous_owner }, |transaction| {
+            // The second transaction must not fail for it.
+            later(transaction.now(), self.grace())?;
+            let current = self.current(transaction)?;
+            let reload_pending = self.reload.is_some();
+            let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
+            transaction.issue_pending(&key, &self.new_key(current.as_ref()), &delivery)
+        })?;
+        let (record, previous) = tell_and_activate(turn, &pending, self.reload, recipient.reload_stderr())?;
+        let key_file = Some(key_file.clone());
+        Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: false })
+    }
+
+    fn to_recipient(&self, turn: &mut Turn<'_>, recipient: &mut dyn Recipient) -> Result<Issued> {
+        recipient.check(&turn.store().location().files())?;
+        let key = new_key(turn)?;
+        turn.write(|transaction| {
+            let current = self.current(transaction)?;
+            let replace = |current| transaction.replace(current, self.grace());
+            let previous = current.as_ref().map(replace).transpose()?;
+            let record = transaction.issue(&key, &self.new_key(current.as_ref()))?;
+            let issued =
+                Issued { record, key_file: None, previous, revoked_first: Vec::new(), was_waiting: false };
+            recipient.take(&key, &issued)?;
+            Ok(issued)
+        })
+    }
+
+    /// The current key, where one may be issued beside it or in its place.
+    fn current(&self, transaction: &Transaction<'_>) -> Result<Option<Record>> {
+        let current = transaction.current(self.user)?.map(|current| current.key);
+        match (&self.replace, &current) {
+            (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
+            (Replace::Current { agreed, .. }, Some(current)) => {
+                check_agreed(current, *agreed).map(|()| Some(current.clone()))
+            }
+            _ => Ok(current),
+        }
+    }
+
+    fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {
+        let in_place_of = current.map(|current| format!(", in place of {}", current.prefix));
+        let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
+        NewKey { user: self.user, settings: self.settings, detail }
+    }
+
+    fn grace(&self) -> Duration {
+        match self.replace {
+            Replace::Nothing => Duration::ZERO,
+            Replace::Current { grace, .. } => grace,
+        }
+    }
+}
+
+/// A key whose prefix no other has: drawn again where one has, once in a hundred million times
+/// among a million keys.
+fn new_key(turn: &Turn<'_>) -> Result<Key> {
+    loop {
+        let key = Key::generate()?;
+        if !turn.read(|snapshot| snapshot.has_prefix(key.prefix()))? {
+            return Ok(key);
+        }
+    }
+}
+
+fn key_exists(active: &Record) -> Error {
+    Error::new(Code::KeyExists, format!("{} has an active key already: {}", active.user, active.prefix))
+        .hint(format!("`apikey refresh {0}` replaces it, `apikey revoke {0}` ends it", active.user))
+}

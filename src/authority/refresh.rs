@@ -1,0 +1,116 @@
+//! Replacing a user's key.
+
+use std::time::Duration;
+
+use super::Recipient;
+use super::issue::{Issue, Issued, Order, Replace, check_nothing_is_left, owner};
+use super::revoke::{check_agreed, revoke};
+use crate::delivery::{Delivery, End, tell_and_activate};
+use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
+use crate::settings::{Change, Changes, Reload};
+use crate::store::{Pending, Previous, Record, Turn};
+use crate::user::User;
+
+/// How to replace a user's key.
+#[derive(Clone, Debug)]
+pub struct Refresh {
+    /// The next key.
+    pub order: Order,
+    /// How long the old one is still accepted, but not past its own expiry; not at all, where there is
+    /// none.
+    pub grace: Option<Duration>,
+    /// Whether all that the user has ends before the next key is issued, in a transaction of its own,
+    /// so that for a moment there is none.
+    pub revoke_first: bool,
+    /// The keys that somebody was asked about: if another would end too, nothing is done.
+    pub agreed: Option<Vec<Prefix>>,
+}
+
+/// What [`Authority::refresh`](super::Authority::refresh) does.
+pub(super) fn refresh(
+    turn: &mut Turn<'_>,
+    left: &[Delivery],
+    refresh: &Refresh,
+    recipient: &mut dyn Recipient,
+) -> Result<Issued> {
+    let Refresh { order: Order { user, changes }, .. } = refresh;
+    let agreed = refresh.agreed.as_deref();
+    let reload = match &changes.reload {
+        Change::Set(reload) => Some(reload),
+        Change::Keep | Change::TakeAway => None,
+    };
+    let waiting = left.iter().find(|delivery| delivery.pending.key.user == *user);
+    if let Some(waiting) = waiting.filter(|waiting| refresh.is_met_by(waiting)) {
+        return finish(turn, &waiting.pending, agreed, reload, recipient);
+    }
+    // Of what ends here, the settings that were on their way are the newest.
+    let kept = turn.read(|snapshot| snapshot.settings(user))?;
+    let base = waiting.map_or_else(|| kept.clone(), |waiting| waiting.pending.settings.clone());
+    let settings = changes.of(base);
+    if reload.is_some() && settings.key_file.is_none() {
+        return Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
+            .hint("--reload goes with --key-file, or with a key that went to one before"));
+    }
+    let mut issue = Issue {
+        command: "refresh",
+        user,
+        settings: &settings,
+        previous_owner: owner(&kept),
+        reload,
+        replace: Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
+    };
+    if !refresh.revoke_first {
+        check_nothing_is_left(left, user)?;
+        return issue.go(turn, recipient);
+    }
+    let revoked_first = revoke_all(turn, user, agreed)?;
+    issue.replace = Replace::Nothing;
+    let ended = revoked_first.iter().map(|key| key.prefix.to_string()).collect::<Vec<_>>().join(", ");
+    let issued = issue.go(turn, recipient).map_err(|error| match ended.as_str() {
+        "" => error,
+        ended => error.after(&format!("{ended} of {user} ended")),
+    })?;
+    let first = revoked_first.first();
+    let previous = first.map(|key| Previous { prefix: key.prefix, revoked: true, valid_until: None });
+    Ok(Issued { previous: previous.or(issued.previous), revoked_first, ..issued })
+}
+
+fn revoke_all(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
+    match revoke(turn, user, agreed) {
+        Err(error) if error.code() == Code::NoKey => Ok(Vec::new()),
+        revoked => revoked,
+    }
+}
+
+/// Goes on with a key that was delivered and whose reader was not told.
+fn finish(
+    turn: &mut Turn<'_>,
+    waiting: &Pending,
+    agreed: Option<&[Prefix]>,
+    reload: Option<&Reload>,
+    recipient: &dyn Recipient,
+) -> Result<Issued> {
+    let current = turn.read(|snapshot| snapshot.current(&waiting.key.user))?;
+    current.iter().try_for_each(|current| check_agreed(&current.key, agreed))?;
+    let (record, previous) = tell_and_activate(turn, waiting, reload, recipient.reload_stderr())?;
+    let key_file = Some(waiting.key_file.clone());
+    Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: true })
+}
+
+impl Refresh {
+    /// Whether `waiting`, which was delivered and waits for its reader to be told, is what it asks for.
+    fn is_met_by(&self, waiting: &Delivery) -> bool {
+        let Delivery { pending: Pending { settings, grace, .. }, end: End::AwaitsReload(_) } = waiting else {
+            return false;
+        };
+        let Changes { name, lifetime, key_file, reload: _, renew_after, renew_grace } = &self.order.changes;
+        !self.revoke_first
+            && name.is_met_by(settings.name.as_ref())
+            && lifetime.is_met_by(settings.lifetime.as_ref())
+            && key_file.is_met_by(settings.key_file.as_ref())
+            && renew_after.is_met_by(settings.renew_after.as_ref())
+            && renew_grace.is_met_by(settings.renew_grace.as_ref())
+            && self.grace.is_none_or(|asked| asked == *grace)
+    }
+}

@@ -1,0 +1,45 @@
+//! Revoking all that a user has.
+
+use super::show::no_key;
+use crate::delivery::discard;
+use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
+use crate::store::{Record, Snapshot, Status, Turn};
+use crate::user::User;
+
+/// What [`Authority::revoke`](super::Authority::revoke) does.
+pub(super) fn revoke(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
+    let pending = turn.read(|snapshot| snapshot.pending(Some(user)))?;
+    let revoked = turn.write(|transaction| {
+        let held = transaction.held(user)?;
+        // Those whose time is over too: by the clock alone they are not revoked for good.
+        held.iter().try_for_each(|key| transaction.revoke(key))?;
+        let revoked = still_to_revoke(held);
+        if revoked.is_empty() {
+            return Err(no_key(user));
+        }
+        revoked.iter().try_for_each(|key| check_agreed(key, agreed))?;
+        Ok(revoked)
+    })?;
+    pending.iter().for_each(discard);
+    Ok(revoked)
+}
+
+/// What it would revoke.
+pub(super) fn revocable(snapshot: &Snapshot<'_>, user: &User) -> Result<Vec<Record>> {
+    snapshot.held(user).map(still_to_revoke)
+}
+
+/// Checks that a key which is to end is one of those that somebody was asked about.
+pub(super) fn check_agreed(key: &Record, agreed: Option<&[Prefix]>) -> Result<()> {
+    if agreed.is_none_or(|agreed| agreed.contains(&key.prefix)) {
+        return Ok(());
+    }
+    let message = format!("{} of {} is new: it was issued while you were asked", key.prefix, key.user);
+    Err(Error::new(Code::Cancelled, message)
+        .hint("nothing was done; run it again to be asked about that key too"))
+}
+
+fn still_to_revoke(held: Vec<Record>) -> Vec<Record> {
+    held.into_iter().filter(|key| key.status != Status::Revoked).collect()
+}

@@ -1,0 +1,157 @@
+//! A delivery from its beginning to its end.
+
+use std::process::{Command, Stdio};
+
+use super::state::check_may_replace;
+use super::{Delivery, End};
+use crate::error::{Code, Error, Result};
+use crate::key::Key;
+use crate::key_file::{KeyFile, Owner, Target};
+use crate::settings::Reload;
+use crate::store::{Pending, Previous, Record, Status, Transaction, Turn};
+use crate::trust::Obstacle;
+use crate::user::User;
+
+/// A key that is to go into a file.
+pub struct NewParcel<'a> {
+    pub key: &'a Key,
+    pub user: &'a User,
+    pub key_file: &'a KeyFile,
+    /// Whose the file that is replaced may be, too.
+    pub previous_owner: Option<Owner>,
+}
+
+/// Puts a key into its file: steps 1 to 3. `issue` is the first transaction.
+///
+/// Fails with [`Code::Undeliverable`] where the file may not be replaced: nothing has changed then.
+/// Fails with [`Code::DeliveryPending`] where the new key is accepted but not all is done: the next
+/// run goes on from there.
+pub fn send(
+    turn: &mut Turn<'_>,
+    parcel: &NewParcel<'_>,
+    issue: impl FnOnce(&Transaction<'_>) -> Result<Pending>,
+) -> Result<Pending> {
+    let prefix = parcel.key.prefix();
+    let target = open(turn, parcel).map_err(none_issued)?;
+    let unstage = |target: &Target| drop(target.remove_stage(prefix));
+    target.write_stage(parcel.key).map_err(|obstacle| {
+        unstage(&target);
+        none_issued(obstacle)
+    })?;
+    let pending = turn.write(issue).inspect_err(|_| {
+        // The stage may go only where the database says that its key was not issued.
+        if matches!(turn.store().find(parcel.key, turn.now()), Ok(None)) {
+            unstage(&target);
+        }
+    })?;
+    if let Err(obstacle) = target.replace(prefix) {
+        // What a file system reports is not always what it did: what the file holds counts.
+        match target.holds(&pending.key.key_hash) {
+            Ok(true) => {}
+            Ok(false) if undo(turn, &pending, Some(&target)).is_ok() => return Err(none_issued(obstacle)),
+            _ => {
+                let why = format!("it lies in {}: {}", target.stage(prefix).display(), obstacle.reason);
+                return Err(Delivery::of(&pending, End::Stuck(why)).error());
+            }
+        }
+    }
+    target.sync().map_err(|obstacle| Delivery::of(&pending, End::Stuck(obstacle.reason)).error())?;
+    Ok(pending)
+}
+
+/// Opens the file's folder, and removes from it the stages of this file whose keys are on no way: a run
+/// that made one was killed before its key was issued, or its key was revoked since.
+fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
+    let target = Target::open(parcel.key_file, parcel.previous_owner)?;
+    check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
+    let staged = target.staged()?;
+    if !staged.is_empty() {
+        let pending = turn.read(|snapshot| snapshot.pending(None)).map_err(|error| Obstacle {
+            reason: format!("which keys are on their way is unknown: {error}"),
+            hint: error.what_to_do().unwrap_or("try again").to_owned(),
+        })?;
+        let is_pending = |prefix| pending.iter().any(|pending| pending.key.prefix == prefix);
+        // Nobody accepts the key in it: it is not worth failing for.
+        staged.into_iter().filter(|prefix| !is_pending(*prefix)).for_each(|prefix| {
+            let _ = target.remove_stage(prefix);
+        });
+    }
+    Ok(target)
+}
+
+/// Tells the reader of a key that is in its file, where there is a command for that, and makes the key
+/// the active one: steps 4 and 5.
+pub fn tell_and_activate(
+    turn: &mut Turn<'_>,
+    pending: &Pending,
+    reload: Option<&Reload>,
+    reload_stderr: Stdio,
+) -> Result<(Record, Option<Previous>)> {
+    if let Some(reload) = reload {
+        run(reload, pending, reload_stderr)?;
+    }
+    activate(turn, pending).map_err(|error| match error.code() {
+        Code::DeliveryPending => error,
+        _ => {
+            let why = format!("it is in place, but the old key could not be ended: {error}");
+            Delivery::of(pending, End::Stuck(why)).error()
+        }
+    })
+}
+
+/// Standard output is for data, so the command has none.
+fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<()> {
+    let status = Command::new("/bin/sh")
+        .args(["-c", &reload.command])
+        .env("APIKEY_USER", pending.key.user.as_str())
+        .env("APIKEY_PREFIX", pending.key.prefix.to_string())
+        .env("APIKEY_KEY_FILE", pending.key_file.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .status();
+    let why = match status {
+        Ok(status) if status.success() => return Ok(()),
+        Ok(status) => format!("the reload command failed: {status}"),
+        Err(error) => format!("the reload command could not be run: {error}"),
+    };
+    Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error())
+}
+
+/// The second transaction.
+pub fn activate(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
+    let Record { prefix, user, .. } = &pending.key;
+    turn.write(|transaction| {
+        if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
+            let message = format!("{prefix} of {user} has expired before its delivery was done");
+            return Err(
+                Error::new(Code::DeliveryPending, message).hint(format!("run `apikey refresh {user}` again"))
+            );
+        }
+        let current = transaction.current(user)?;
+        let replace = |current| transaction.replace(current, pending.grace);
+        let previous = current.as_ref().map(|current| replace(&current.key)).transpose()?;
+        if !transaction.activate(pending)? {
+            let message = format!("{prefix} of {user} was revoked before its delivery was done");
+            return Err(Error::new(Code::NoKey, message));
+        }
+        Ok((Record { status: Status::Active, ..pending.key.clone() }, previous))
+    })
+}
+
+/// Revokes a pending key, and only then removes its stage, where that can be reached.
+pub fn undo(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>) -> Result<()> {
+    turn.write(|transaction| transaction.undo(pending))?;
+    let _ = target.map(|target| target.remove_stage(pending.key.prefix));
+    Ok(())
+}
+
+/// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts
+/// the key in it, so that it is not worth failing for: the next delivery to this file removes it.
+pub fn discard(pending: &Pending) {
+    let _ = Target::open(&pending.key_file, None).map(|target| target.remove_stage(pending.key.prefix));
+}
+
+fn none_issued(obstacle: Obstacle) -> Error {
+    Error::undeliverable(obstacle.reason).hint(obstacle.hint)
+}

@@ -1,0 +1,116 @@
+//! A key's way into a file: the overlap protocol.
+//!
+//! With exactly one accepted key, no order of 'commit' and 'replace the file' is without a moment
+//! at which the file holds a key that nobody accepts. So for a moment two are accepted:
+//!
+//! 1. Under the lock, look at the file; refuse what may not be replaced (`state.rs`). Remove what a run
+//!    that was killed has staged beside it, and stage the new key.
+//! 2. First transaction: the new key is pending, and accepted. The old one stays.
+//! 3. Put the stage in the file's place; sync the folder.
+//! 4. Run the reload command, where there is one: its reader takes the new key while both are good.
+//! 5. Second transaction: the new key is active; the old one ends, or retires.
+//!
+//! `forward.rs` goes that way, `recover.rs` goes on from wherever a run was killed, or back; where that
+//! is and what follows is for `state.rs` to say, which changes nothing.
+//!
+//! | killed after | the file holds | accepted | state, and what the next run that writes does |
+//! | --- | --- | --- | --- |
+//! | staging, whole or in part | old | old | none: the next delivery to this file removes the stage |
+//! | the first transaction | old | old, new | staged: goes on with 3. Without a whole stage lost: revokes the new key |
+//! | the replacement | new | old, new | in place: syncs the folder and goes on with 5 |
+//! | the second transaction | new | new | none |
+//!
+//! Without a stage, and with neither of the two keys in the file, nothing is revoked: another file system
+//! may be mounted there, or none; the delivery is stuck. A key that waits for its reload goes on with 4
+//! when that user is refreshed again.
+
+mod forward;
+mod recover;
+mod state;
+
+use std::fmt;
+
+pub(crate) use self::forward::{NewParcel, discard, send, tell_and_activate};
+pub(crate) use self::recover::recover;
+use crate::error::{Code, Error};
+use crate::store::Pending;
+
+/// A delivery that an earlier run left, and what became of it.
+#[derive(Debug)]
+pub struct Delivery {
+    pub(crate) pending: Pending,
+    /// What became of it.
+    pub end: End,
+}
+
+/// What became of a delivery.
+#[derive(Debug)]
+pub enum End {
+    /// The key is in its file, and is the user's active one.
+    Finished,
+    /// The key was lost or had expired, and is revoked.
+    Undone,
+    /// The key is in its file, and its reader has not been told, for this reason where one is known:
+    /// only a refresh of that user can tell it.
+    AwaitsReload(Option<String>),
+    /// The key can be neither delivered nor given up now, for this reason.
+    Stuck(String),
+}
+
+impl Delivery {
+    pub(crate) fn of(pending: &Pending, end: End) -> Self {
+        Delivery { pending: pending.clone(), end }
+    }
+
+    /// Whether it has come to its end.
+    pub fn is_over(&self) -> bool {
+        matches!(self.end, End::Finished | End::Undone)
+    }
+
+    /// What to do about it, where there is something to do.
+    pub fn what_to_do(&self) -> Option<String> {
+        let user = &self.pending.key.user;
+        match self.end {
+            End::Finished | End::Undone => None,
+            End::AwaitsReload(_) => Some(format!(
+                "`apikey refresh {user} --reload COMMAND` goes on from there, `apikey revoke {user}` ends \
+                 all keys of {user}"
+            )),
+            End::Stuck(_) => Some(format!(
+                "see to that, and the next command that writes goes on from there; or give the key up: \
+                 `apikey refresh {user} --revoke-first` replaces it, `apikey revoke {user}` ends all keys of \
+                 {user}"
+            )),
+        }
+    }
+
+    /// That it is not over, as an error.
+    pub(crate) fn error(&self) -> Error {
+        let error = Error::new(Code::DeliveryPending, self.to_string());
+        self.what_to_do().map_or(Error::new(Code::DeliveryPending, self.to_string()), |hint| error.hint(hint))
+    }
+}
+
+impl fmt::Display for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pending { key, key_file, .. } = &self.pending;
+        let (prefix, user, path) = (key.prefix, &key.user, key_file.path());
+        match &self.end {
+            End::Finished => {
+                write!(f, "Finished the delivery of {prefix} of {user} to {path}, which was interrupted")
+            }
+            End::Undone => write!(
+                f,
+                "Revoked {prefix} of {user}: its delivery to {path} was interrupted, and it is gone or has \
+                 expired"
+            ),
+            End::AwaitsReload(why) => {
+                write!(f, "{prefix} of {user} is in {path} and accepted, but its reader has not been told")?;
+                why.iter().try_for_each(|why| write!(f, ": {why}"))
+            }
+            End::Stuck(why) => {
+                write!(f, "{prefix} of {user} is accepted, and still on its way to {path}: {why}")
+            }
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Finishing or undoing the deliveries that earlier runs left, when they were killed or the power
+//! failed.
+
+use super::forward::{activate, undo};
+use super::state::{State, look};
+use super::{Delivery, End};
+use crate::error::{Code, Result};
+use crate::store::{Pending, Turn};
+
+/// Sees to what earlier runs left. An error is the database's.
+pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
+    let pending = turn.read(|snapshot| snapshot.pending(None))?;
+    let go_on = |pending: Pending| Ok(Delivery { end: go_on_with(turn, &pending)?, pending });
+    pending.into_iter().map(go_on).collect()
+}
+
+fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
+    let (target, awaits_reload) = match look(turn.store(), pending, turn.now())? {
+        State::Staged(target) => {
+            if let Err(obstacle) = target.replace(pending.key.prefix) {
+                return Ok(End::Stuck(obstacle.reason));
+            }
+            (target, pending.reload_pending)
+        }
+        State::InPlace(target) => (target, false),
+        State::AwaitsReload(target) => (target, true),
+        State::Lost(target) => return undo(turn, pending, target.as_ref()).map(|()| End::Undone),
+        State::Stuck(obstacle) => return Ok(End::Stuck(obstacle.reason)),
+    };
+    if let Err(obstacle) = target.sync() {
+        return Ok(End::Stuck(obstacle.reason));
+    }
+    if awaits_reload {
+        return Ok(End::AwaitsReload(None));
+    }
+    match activate(turn, pending) {
+        Ok(_) => Ok(End::Finished),
+        // What is wrong with one user's key is no reason to keep all others from theirs.
+        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => {
+            Ok(End::Stuck(error.to_string()))
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,83 @@
+//! Where a delivery stands, and what follows from it. Nothing is changed here.
+
+use crate::error::{Error, Result};
+use crate::key_file::Target;
+use crate::store::{Pending, Store};
+use crate::timestamp::Timestamp;
+use crate::trust::Obstacle;
+use crate::user::User;
+
+/// Where a delivery stands.
+#[derive(Debug)]
+pub enum State {
+    /// The key is whole in its stage: it is to be put in the file's place.
+    Staged(Target),
+    /// The key is in the file: the folder is to be synced, and the key to be made the active one.
+    InPlace(Target),
+    /// The key is in the file, and its reader is to be told first.
+    AwaitsReload(Target),
+    /// The key has expired, its stage is not whole, or is gone while the file still holds the current
+    /// key: it is to be revoked.
+    Lost(Option<Target>),
+    /// It can be neither finished nor given up, because of this.
+    Stuck(Obstacle),
+}
+
+/// Looks where the delivery of `pending` stands. An error is the database's.
+pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
+    let user = &pending.key.user;
+    let (current, kept) =
+        store.read_beside_writers(now, |snapshot| Ok((snapshot.current(user)?, snapshot.settings(user)?)))?;
+    let kept_owner = kept.key_file.and_then(|key_file| key_file.owner);
+    let target = Target::open(&pending.key_file, kept_owner);
+    // In the place of a key that is accepted it would be refused. The old one stays the current one.
+    if !pending.key.status.is_accepted() {
+        return Ok(State::Lost(target.ok()));
+    }
+    let current = current.map(|current| current.key.key_hash);
+    let key = &pending.key;
+    let state = target.and_then(|target| {
+        if target.holds(&key.key_hash)? {
+            return Ok(if pending.reload_pending {
+                State::AwaitsReload(target)
+            } else {
+                State::InPlace(target)
+            });
+        }
+        if target.is_staged(key.prefix, &key.key_hash)? {
+            check_may_replace(store, &target, user, now)?;
+            return Ok(State::Staged(target));
+        }
+        target.check_is_lost(key.prefix, current.as_ref()).map(|()| State::Lost(Some(target)))
+    });
+    Ok(state.unwrap_or_else(State::Stuck))
+}
+
+/// Checks that a key of `user` may take the place of what the file holds now: it is a key file, or
+/// nothing, and neither the database's nor the only copy of a key that somebody else has.
+pub fn check_may_replace(
+    store: &Store,
+    target: &Target,
+    user: &User,
+    now: Timestamp,
+) -> std::result::Result<(), Obstacle> {
+    let location = store.location();
+    if target.is_in(location.folder())? && location.owns(target.name()) {
+        return Err(Obstacle {
+            reason: format!("{} belongs to the database", location.folder().join(target.name()).display()),
+            hint: "name another file with --key-file".into(),
+        });
+    }
+    let Some(held) = target.check_replaceable()? else { return Ok(()) };
+    let unknown = |error: Error| Obstacle {
+        reason: format!("whose key the file holds is unknown: {error}"),
+        hint: error.what_to_do().unwrap_or("try again").to_owned(),
+    };
+    match store.find(&held, now).map_err(unknown)? {
+        Some(other) if other.status.is_accepted() && other.user != *user => Err(Obstacle {
+            reason: format!("the file holds {} of {}, which is accepted", other.prefix, other.user),
+            hint: format!("name another file, or end the keys of {0} with `apikey revoke {0}`", other.user),
+        }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,109 @@
+//! A folder in which files are replaced whole or not at all.
+//!
+//! The folder is opened once, checked, and everything goes through that handle: a link that somebody
+//! swaps afterwards redirects nothing. A new file is made 0600 and not there before (`O_EXCL`), and a
+//! rename puts it in place, so that a reader sees the whole old content or the whole new one.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::trust::{Obstacle, Trusted};
+
+const ONLY_A_FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// A folder that is open, and that nobody but those who are trusted may write.
+#[derive(Debug)]
+pub struct Folder(File);
+
+impl Folder {
+    /// Opens the folder at `path`, absolute and with no link in it, one name at a time. Each folder is
+    /// checked through the handle in which the next one is opened: nobody can swap what was checked.
+    pub fn open(path: &Path, trusted: Trusted) -> Result<Self, Obstacle> {
+        let failed = |error: io::Error| Obstacle {
+            reason: format!("cannot open the folder {}: {error}", path.display()),
+            hint: "see to that, or name another file with --key-file".into(),
+        };
+        let open = |at: BorrowedFd<'_>, name: &Path, flags| {
+            openat(at, name, ONLY_A_FOLDER | flags, Mode::empty())
+                .map(File::from)
+                .map_err(|error| failed(error.into()))
+        };
+        let mut folder = open(AT_FDCWD, Path::new("/"), OFlag::O_PATH)?;
+        let mut walked = PathBuf::from("/");
+        for name in path.components().skip(1) {
+            trusted.check_way(&walked, &folder.metadata().map_err(failed)?)?;
+            folder = open(folder.as_fd(), name.as_ref(), OFlag::O_PATH)?;
+            walked.push(name);
+        }
+        let folder = open(folder.as_fd(), Path::new("."), OFlag::O_RDONLY)?;
+        trusted.check_folder(path, &folder.metadata().map_err(failed)?)?;
+        Ok(Folder(folder))
+    }
+
+    /// Whether it is the one at `path`, by whichever name.
+    pub fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let (own, other) = (self.0.metadata()?, path.metadata()?);
+        Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
+    }
+
+    /// What is there by this name, a link for itself; `None` where there is nothing.
+    pub fn status(&self, name: &OsStr) -> io::Result<Option<FileStat>> {
+        match fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file to read it; no link is followed, and no FIFO waited for.
+    pub fn read(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Makes a file that was not there before, 0600 whatever the umask.
+    pub fn create(&self, name: &OsStr) -> io::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = File::from(openat(&self.0, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        Ok(file)
+    }
+
+    /// Puts one file in the place of another, or of none.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        Ok(renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Removes a file, where there is one.
+    pub fn remove(&self, name: &OsStr) -> io::Result<()> {
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes what was renamed or removed last: when this returns, a power cut does not undo it.
+    pub fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    /// The names in it.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let flags = ONLY_A_FOLDER | OFlag::O_RDONLY;
+        let mut opened = Dir::openat(&self.0, ".", flags, Mode::empty())?;
+        let names =
+            opened.iter().map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
+        names.collect()
+    }
+}

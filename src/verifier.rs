@@ -1,0 +1,78 @@
+//! Whether a key is accepted: for a service that was sent one.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::key::Key;
+use crate::store::{Record, Store};
+use crate::timestamp::Timestamp;
+
+/// An open database of keys, to check keys against.
+#[derive(Debug)]
+pub struct Verifier {
+    store: Store,
+}
+
+/// What became of a key that was presented.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It is accepted, and this is whose it is.
+    Accepted(Record),
+    /// It was issued once, and is expired or revoked.
+    Refused(Record),
+    /// It has the form of a key, but was never issued here.
+    Unknown,
+    /// It is not a key: a typo, a cut paste, something else.
+    Malformed,
+}
+
+impl Verifier {
+    /// Opens the database at `path`; read permission is enough. Whoever waits for another process does
+    /// so for up to `timeout`.
+    ///
+    /// Fails with [`Code::DbUnavailable`](crate::Code::DbUnavailable) where there is none, it is not
+    /// one of ours, or it is too new; with [`Code::Forbidden`](crate::Code::Forbidden) where it may not
+    /// be read or others may write it.
+    pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
+        let store = Store::open(path, timeout)?;
+        store.check()?;
+        Ok(Verifier { store })
+    }
+
+    /// Whether `text`, to the byte, is a key that is accepted at `now`. Reads only.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use apikey::{Timestamp, Verdict, Verifier};
+    ///
+    /// let verifier = Verifier::open("/var/lib/apikey/keys.db".as_ref(), Duration::from_secs(1))?;
+    /// match verifier.verify(b"ak_...", Timestamp::now())? {
+    ///     Verdict::Accepted(key) => println!("hello {}", key.user),
+    ///     Verdict::Refused(_) | Verdict::Unknown | Verdict::Malformed => println!("401"),
+    /// }
+    /// # Ok::<(), apikey::Error>(())
+    /// ```
+    pub fn verify(&self, text: &[u8], now: Timestamp) -> Result<Verdict> {
+        match Key::parse(text) {
+            Some(key) => self.verify_key(&key, now),
+            None => Ok(Verdict::Malformed),
+        }
+    }
+
+    /// Whether `key` is accepted at `now`. Reads only.
+    pub fn verify_key(&self, key: &Key, now: Timestamp) -> Result<Verdict> {
+        Ok(match self.store.find(key, now)? {
+            Some(record) if record.status.is_accepted() => Verdict::Accepted(record),
+            Some(record) => Verdict::Refused(record),
+            None => Verdict::Unknown,
+        })
+    }
+
+    /// Writes that `key`, which was just verified, was used at `now`: at most once a minute, with
+    /// no fsync but for the write that starts a long log anew, and only where no other process is
+    /// writing, so that nobody waits for it. Returns whether it wrote.
+    pub fn record_use(&mut self, key: &Record, now: Timestamp) -> Result<bool> {
+        self.store.record_use(key, now)
+    }
+}
