@@ -122,8 +122,7 @@ fn own(tool: &[String], database: &Path, name: &str, user: &str, key: &str) -> R
 fn sql(name: &str, round: u32) -> String {
     let hash = |n: u32| hex::encode(Sha256::digest(common::key(n)));
     let (user, created, refreshed) = (format!("user-{round}"), hash(round), hash(ROUNDS + round));
-    let columns =
-        "prefix, key_hash, id, user, name, status, created_at, last_used_at, expires_at, revoked_at";
+    let columns = "prefix, key_hash, id, user, name, status, last_used_at, expires_at, revoked_at";
     let now = "'2026-11-22T08:19:03.123Z'";
     let event = |event: &str, n: u32| {
         let prefix = common::prefix(n);
@@ -134,8 +133,8 @@ fn sql(name: &str, round: u32) -> String {
     };
     let insert = |hash: &str, n: u32| {
         format!(
-            "INSERT INTO keys (prefix, key_hash, id, user, name, status, created_at, expires_at)
-             VALUES ({}, x'{hash}', x'0199aa3f000070008000{n:012}', '{user}', NULL, 'active', {now}, NULL)
+            "INSERT INTO keys (prefix, key_hash, id, user, name, status, expires_at)
+             VALUES ({}, x'{hash}', '0199aa3f-0000-7000-8000-{n:012}', '{user}', NULL, 'active', NULL)
              ON CONFLICT (prefix) DO NOTHING RETURNING {columns}; {}",
             common::prefix(n),
             event("issued", n)

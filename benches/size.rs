@@ -165,7 +165,7 @@ fn library() -> Result<()> {
 /// What a service would write by hand that knows the table: no key is hashed, no hash compared.
 fn bare_look_up(connection: &Connection, prefix: i64) -> Result<bool> {
     let mut find = connection.prepare_cached(
-        "SELECT key_hash, id, user, name, status, created_at, last_used_at, expires_at, revoked_at
+        "SELECT key_hash, id, user, name, status, last_used_at, expires_at, revoked_at
          FROM keys WHERE prefix = ?1",
     )?;
     Ok(find.query_row([prefix], |row| {

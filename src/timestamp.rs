@@ -39,6 +39,12 @@ impl Timestamp {
         self.0.signed_duration_since(earlier.0).to_std().ok()
     }
 
+    /// The moment so many milliseconds after 1970; `None` past the year 9999.
+    pub(crate) fn from_unix_millis(millis: u64) -> Option<Self> {
+        let moment = DateTime::from_timestamp_millis(i64::try_from(millis).ok()?)?;
+        (moment.year() <= 9999).then_some(Timestamp(moment))
+    }
+
     /// Milliseconds since 1970, 0 before.
     pub fn unix_millis(self) -> u64 {
         u64::try_from(self.0.timestamp_millis()).unwrap_or(0)

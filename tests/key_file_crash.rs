@@ -53,6 +53,13 @@ fn assert_daemon_is_served(host: &Host, at: &str) {
     }
 }
 
+/// What was staged by a run that was killed before it issued its key, the next delivery removes.
+fn assert_no_stage_outlives_the_next_delivery(host: &Host, at: &str) {
+    host.apikey(&["refresh", "web", "-yq", "--key-file", "web.key"]).gives(0, "", "");
+    let left: Vec<String> = host.names().into_iter().filter(|name| name.starts_with('.')).collect();
+    assert!(left.is_empty(), "{at}: {left:?}");
+}
+
 /// After the next run that writes: web has one key, it is in the file, and nothing else is left.
 fn assert_is_settled_by_the_next_run(host: &Host, at: &str) {
     let next = host.apikey(&ANOTHER).run();
@@ -64,10 +71,6 @@ fn assert_is_settled_by_the_next_run(host: &Host, at: &str) {
         .query_row("SELECT count(*) FROM keys WHERE status = 'pending'", [], |row| row.get(0))
         .unwrap();
     assert_eq!(pending, 0, "{at}: {next:?}");
-    // What was staged by a run that was killed before it issued its key, the next delivery removes.
-    host.apikey(&["refresh", "web", "-yq", "--key-file", "web.key"]).gives(0, "", "");
-    let left: Vec<String> = host.names().into_iter().filter(|name| name.starts_with('.')).collect();
-    assert!(left.is_empty(), "{at}: {left:?}: {next:?}");
 }
 
 fn prints_no_key(outcome: &Outcome, at: &str) {
@@ -86,6 +89,7 @@ fn a_create_that_is_killed_leaves_no_file_whose_key_is_refused() {
             assert_daemon_is_served(host, at);
             prints_no_key(outcome, at);
             assert_is_settled_by_the_next_run(host, at);
+            assert_no_stage_outlives_the_next_delivery(host, at);
         },
     );
     println!("{points} points");
@@ -111,6 +115,7 @@ fn a_refresh_that_is_killed_leaves_no_file_whose_key_is_refused() {
                 Some(new) => assert_eq!(in_file(host).as_ref(), Some(new), "{at}: the new key is lost"),
                 None => assert_eq!(in_file(host).as_ref(), Some(&old), "{at}: the old key is lost"),
             }
+            assert_no_stage_outlives_the_next_delivery(host, at);
             *(if new.is_empty() { &mut undone } else { &mut finished }) += 1;
         },
     );
@@ -140,6 +145,7 @@ fn a_recovery_that_is_killed_leaves_no_file_whose_key_is_refused() {
             assert_daemon_is_served(host, &at);
             prints_no_web_key(outcome, &at);
             assert_is_settled_by_the_next_run(host, &at);
+            assert_no_stage_outlives_the_next_delivery(host, &at);
         });
     }
     println!("{points} points");
@@ -263,6 +269,7 @@ fn answers_truly(before: &Host, command: &[&str]) {
             let new = new.cloned();
             assert_is_settled_by_the_next_run(host, at);
             assert_eq!(in_file(host), new.or(old.clone()), "{at}: after the next run: {outcome:?}");
+            assert_no_stage_outlives_the_next_delivery(host, at);
             statuses.insert(outcome.status);
         },
     );

@@ -144,9 +144,9 @@ fn host_of_thousands() -> Host {
     let (host, _) = Host::with_key_of("alice");
     host.execute(
         "WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 2999)
-         INSERT INTO keys (prefix, key_hash, id, user, status, created_at)
-         SELECT value, randomblob(32), randomblob(16), printf('user%d', value), 'active',
-             '2026-11-22T08:19:03.123Z'
+         INSERT INTO keys (prefix, key_hash, id, user, status)
+         SELECT value, randomblob(32), printf('01a202c4-2cbf-7a53-9e0f-%012x', value),
+             printf('user%d', value), 'active'
          FROM numbers",
     );
     host

@@ -91,3 +91,26 @@ fn the_units_of_the_readme_are_right() {
         assert!(output.status.success() && said.is_empty(), "{name}: {said}");
     }
 }
+
+#[test]
+#[ignore = "needs sqlite3"]
+fn a_backup_as_the_readme_makes_it_can_be_restored_as_the_readme_says() {
+    let (host, revoked_later) = Host::with_key_of("alice");
+    let backup = blocks("sh").into_iter().find(|block| block.contains(".backup")).unwrap();
+    let backup = backup.replace("/var/lib/apikey/keys.db", host.database().to_str().unwrap());
+    let status = Command::new("sh").args(["-euc", &backup]).current_dir(host.folder()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(host.mode("keys-backup.db"), 0o600);
+    let issued_later = host.key_from(&["refresh", "alice", "--yes"]);
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+        std::fs::rename(host.path(name), host.path(&format!("away-{name}"))).unwrap();
+    }
+    std::fs::rename(host.path("keys-backup.db"), host.database()).unwrap();
+    assert_eq!(host.apikey(&["list"]).run().status, 0);
+    assert_eq!(host.status_of(&revoked_later), "active", "accepted again, as the README warns");
+    assert_eq!(host.status_of(&issued_later), "unknown");
+    // It is a database as before: a key that went to a file is refreshed, and side files are there again.
+    host.key_from(&["refresh", "alice", "--yes", "--revoke-first"]);
+    assert!(host.path("keys.db-wal").exists() && host.path("keys.db-shm").exists());
+    assert_eq!((host.status_of(&revoked_later).as_str(), host.accepted()), ("revoked", 1));
+}

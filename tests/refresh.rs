@@ -79,17 +79,25 @@ fn nobody_there_to_ask_is_a_usage_error_and_changes_nothing() {
 }
 
 #[test]
-fn the_name_is_kept_unless_another_is_given_and_the_expiry_is_not() {
+fn the_name_and_the_lifetime_are_kept_unless_others_are_given() {
     let host = Host::new();
     host.key_from(&["create", "alice", "--name", "laptop", "--expires-in", "1h"]);
     let refresh = |args: &[&str]| {
         let refreshed = host.apikey(&[&["refresh", "alice", "--yes", "--json"], args].concat()).run().json();
-        json!([refreshed["name"], refreshed["expires_at"].is_string()])
+        let ends = refreshed["expires_at"].is_string();
+        let lifetime =
+            ends.then(|| time_between(&refreshed["created_at"], &refreshed["expires_at"]).as_secs());
+        json!([refreshed["name"], lifetime])
     };
-    assert_eq!(refresh(&[]), json!(["laptop", false]));
-    assert_eq!(refresh(&["--expires-in", "2h"]), json!(["laptop", true]));
-    assert_eq!(refresh(&["--name", "desk"]), json!(["desk", false]));
-    assert_eq!(refresh(&[]), json!(["desk", false]));
+    assert_eq!(refresh(&[]), json!(["laptop", 3600]));
+    assert_eq!(refresh(&["--expires-in", "2h"]), json!(["laptop", 7200]));
+    assert_eq!(refresh(&["--name", "desk"]), json!(["desk", 7200]));
+    assert_eq!(refresh(&["--expires-in", "never"]), json!(["desk", null]));
+    assert_eq!(refresh(&[]), json!(["desk", null]));
+    // A new beginning has nothing of what was kept.
+    host.apikey(&["revoke", "alice", "-yq"]).gives(0, "", "");
+    let created = host.apikey(&["create", "alice", "--json"]).run().json();
+    assert_eq!((&created["name"], &created["expires_at"]), (&Value::Null, &Value::Null));
 }
 
 #[test]
@@ -135,7 +143,6 @@ fn a_grace_period_ends_with_the_key_s_own_expiry() {
     let created = host.apikey(&["create", "alice", "--json", "--expires-in", "1h"]).run().json();
     let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json", "--grace", "2h"]).run().json();
     assert_eq!(refreshed["previous_key_valid_until"], created["expires_at"]);
-    assert_eq!(refreshed["expires_at"], Value::Null);
 }
 
 #[test]
@@ -150,7 +157,7 @@ fn a_refresh_without_grace_leaves_an_earlier_grace_period_as_it_is() {
 fn a_key_that_has_expired_is_replaced_and_stays_expired() {
     let host = Host::new();
     let old = host.expired_key_of("alice");
-    host.apikey(&["refresh", "alice", "--yes", "--grace", "1h"]).gives(
+    host.apikey(&["refresh", "alice", "--yes", "--grace", "1h", "--expires-in", "never"]).gives(
         0,
         "<key>\n",
         issued_to("alice") + "<prefix> had expired.\n",

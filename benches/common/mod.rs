@@ -198,8 +198,8 @@ fn fill(connection: &Connection, keys: u32) -> Result<()> {
     let mut by_prefix: Vec<(i64, u32)> = (0..keys).map(|n| (prefix(n), n)).collect();
     by_prefix.sort_unstable();
     let mut insert = connection.prepare(
-        "INSERT INTO keys (prefix, key_hash, id, user, status, created_at, revoked_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, '2026-01-01T00:00:00.000Z', ?6)",
+        "INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     for (prefix, n) in by_prefix {
         let mut random = [0; 10];
@@ -209,7 +209,7 @@ fn fill(connection: &Connection, keys: u32) -> Result<()> {
         insert.execute(params![
             prefix,
             Sha256::digest(key(n)).as_slice(),
-            id.into_uuid().as_bytes(),
+            id.into_uuid().to_string(),
             user(n, keys),
             if is_active { "active" } else { "revoked" },
             (!is_active).then_some("2026-02-02T00:00:00.000Z"),

@@ -68,12 +68,15 @@ pub(super) fn create(
 ) -> Result<Issued> {
     check_nothing_is_left(left, &order.user)?;
     let settings = order.changes.of(Settings::default());
-    let kept = turn.read(|snapshot| snapshot.settings(&order.user))?;
+    let kept = match &settings.key_file {
+        Some(_) => turn.read(|snapshot| snapshot.key_file(&order.user))?,
+        None => None,
+    };
     let issue = Issue {
         command: "create",
         user: &order.user,
         settings: &settings,
-        previous_owner: owner(&kept),
+        previous_owner: kept.and_then(|kept| kept.owner),
         reload: None,
         replace: Replace::Nothing,
     };
@@ -83,11 +86,6 @@ pub(super) fn create(
 /// Checks that no delivery to the user is under way: the next key would have to wait for it.
 pub(super) fn check_nothing_is_left(left: &[Delivery], user: &User) -> Result<()> {
     left.iter().find(|delivery| delivery.pending.key.user == *user).map_or(Ok(()), |left| Err(left.error()))
-}
-
-/// Whose the key file is.
-pub(super) fn owner(settings: &Settings) -> Option<Owner> {
-    settings.key_file.as_ref().and_then(|key_file| key_file.owner)
 }
 
 impl Issue<'_> {
@@ -131,7 +129,7 @@ impl Issue<'_> {
 
     /// The current key, where one may be issued beside it or in its place.
     fn current(&self, transaction: &Transaction<'_>) -> Result<Option<Record>> {
-        let current = transaction.current(self.user)?.map(|current| current.key);
+        let current = transaction.current(self.user)?;
         match (&self.replace, &current) {
             (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
             (Replace::Current { agreed, .. }, Some(current)) => {
@@ -160,7 +158,7 @@ impl Issue<'_> {
 fn new_key(turn: &Turn<'_>) -> Result<Key> {
     loop {
         let key = Key::generate()?;
-        if !turn.read(|snapshot| snapshot.has_prefix(key.prefix()))? {
+        if !turn.store().has_prefix(key.prefix(), turn.now())? {
             return Ok(key);
         }
     }

@@ -117,7 +117,7 @@ impl Authority {
     }
 
     /// The user's current key, where there is one: what a refresh would replace.
-    pub fn current(&self, user: &User) -> Result<Option<Listed>> {
+    pub fn current(&self, user: &User) -> Result<Option<Record>> {
         self.read(|snapshot| snapshot.current(user))
     }
 

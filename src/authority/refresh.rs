@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Recipient;
-use super::issue::{Issue, Issued, Order, Replace, check_nothing_is_left, owner};
+use super::issue::{Issue, Issued, Order, Replace, check_nothing_is_left};
 use super::revoke::{check_agreed, revoke};
 use crate::delivery::{Delivery, End, tell_and_activate};
 use crate::error::{Code, Error, Result};
@@ -46,7 +46,8 @@ pub(super) fn refresh(
     }
     // Of what ends here, the settings that were on their way are the newest.
     let kept = turn.read(|snapshot| snapshot.settings(user))?;
-    let base = waiting.map_or_else(|| kept.clone(), |waiting| waiting.pending.settings.clone());
+    let kept_owner = kept.key_file.as_ref().and_then(|key_file| key_file.owner);
+    let base = waiting.map_or(kept, |waiting| waiting.pending.settings.clone());
     let settings = changes.of(base);
     if reload.is_some() && settings.key_file.is_none() {
         return Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
@@ -56,7 +57,7 @@ pub(super) fn refresh(
         command: "refresh",
         user,
         settings: &settings,
-        previous_owner: owner(&kept),
+        previous_owner: kept_owner,
         reload,
         replace: Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
     };
@@ -92,7 +93,7 @@ fn finish(
     recipient: &dyn Recipient,
 ) -> Result<Issued> {
     let current = turn.read(|snapshot| snapshot.current(&waiting.key.user))?;
-    current.iter().try_for_each(|current| check_agreed(&current.key, agreed))?;
+    current.iter().try_for_each(|current| check_agreed(current, agreed))?;
     let (record, previous) = tell_and_activate(turn, waiting, reload, recipient.reload_stderr())?;
     let key_file = Some(waiting.key_file.clone());
     Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: true })

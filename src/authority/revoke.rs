@@ -4,14 +4,19 @@ use super::show::no_key;
 use crate::delivery::discard;
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
-use crate::store::{Record, Snapshot, Status, Turn};
+use crate::store::{Pending, Record, Snapshot, Status, Turn};
 use crate::user::User;
 
 /// What [`Authority::revoke`](super::Authority::revoke) does.
 pub(super) fn revoke(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
-    let pending = turn.read(|snapshot| snapshot.pending(Some(user)))?;
-    let revoked = turn.write(|transaction| {
+    let (revoked, under_way) = turn.write(|transaction| {
         let held = transaction.held(user)?;
+        let may_be_under_way =
+            held.iter().filter(|key| matches!(key.status, Status::Pending | Status::Expired)).cloned();
+        let under_way: Vec<Pending> = may_be_under_way
+            .map(|key| transaction.delivery_of(key))
+            .filter_map(Result::transpose)
+            .collect::<Result<_>>()?;
         // Those whose time is over too: by the clock alone they are not revoked for good.
         held.iter().try_for_each(|key| transaction.revoke(key))?;
         let revoked = still_to_revoke(held);
@@ -19,9 +24,9 @@ pub(super) fn revoke(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>
             return Err(no_key(user));
         }
         revoked.iter().try_for_each(|key| check_agreed(key, agreed))?;
-        Ok(revoked)
+        Ok((revoked, under_way))
     })?;
-    pending.iter().for_each(discard);
+    under_way.iter().for_each(discard);
     Ok(revoked)
 }
 

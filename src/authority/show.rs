@@ -6,8 +6,8 @@ use crate::user::User;
 
 /// What [`Authority::show`](super::Authority::show) does.
 pub(super) fn show(snapshot: &Snapshot<'_>, user: &User) -> Result<Listed> {
-    if let Some(current) = snapshot.current(user)? {
-        return Ok(current);
+    if let Some(key) = snapshot.current(user)? {
+        return Ok(Listed { key, key_file: snapshot.key_file(user)? });
     }
     let accepted = snapshot.held(user)?.into_iter().find(|key| key.status.is_accepted());
     Err(accepted.map_or_else(|| no_key(user), |accepted| no_active_key_but(&accepted)))

@@ -14,6 +14,7 @@ use super::complete::users_with_a_key;
 use super::database::Database;
 use crate::authority::Authority;
 use crate::error::{Code, Error, Result};
+use crate::settings::Change;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::verifier::Verifier;
@@ -139,8 +140,16 @@ pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     }
 }
 
+/// A lifetime, or `never` for none.
+pub fn lifetime(text: &str) -> std::result::Result<Change<Duration>, String> {
+    match text {
+        "never" => Ok(Change::TakeAway),
+        text => some_duration(text).map(Change::Set),
+    }
+}
+
 /// A duration of a millisecond at the least.
-pub fn some_duration(text: &str) -> std::result::Result<Duration, String> {
+fn some_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
         none if none < Duration::from_millis(1) => Err("it must be at least 1ms".into()),
         some => Ok(some),

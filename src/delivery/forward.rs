@@ -66,7 +66,7 @@ fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, 
     check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
     let staged = target.staged()?;
     if !staged.is_empty() {
-        let pending = turn.read(|snapshot| snapshot.pending(None)).map_err(|error| Obstacle {
+        let pending = turn.read(|snapshot| snapshot.pending()).map_err(|error| Obstacle {
             reason: format!("which keys are on their way is unknown: {error}"),
             hint: error.what_to_do().unwrap_or("try again").to_owned(),
         })?;
@@ -130,7 +130,7 @@ pub fn activate(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Optio
         }
         let current = transaction.current(user)?;
         let replace = |current| transaction.replace(current, pending.grace);
-        let previous = current.as_ref().map(|current| replace(&current.key)).transpose()?;
+        let previous = current.as_ref().map(replace).transpose()?;
         if !transaction.activate(pending)? {
             let message = format!("{prefix} of {user} was revoked before its delivery was done");
             return Err(Error::new(Code::NoKey, message));

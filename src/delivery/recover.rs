@@ -9,7 +9,7 @@ use crate::store::{Pending, Turn};
 
 /// Sees to what earlier runs left. An error is the database's.
 pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
-    let pending = turn.read(|snapshot| snapshot.pending(None))?;
+    let pending = turn.read(|snapshot| snapshot.pending())?;
     let go_on = |pending: Pending| Ok(Delivery { end: go_on_with(turn, &pending)?, pending });
     pending.into_iter().map(go_on).collect()
 }

@@ -27,14 +27,14 @@ pub enum State {
 pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
     let user = &pending.key.user;
     let (current, kept) =
-        store.read_beside_writers(now, |snapshot| Ok((snapshot.current(user)?, snapshot.settings(user)?)))?;
-    let kept_owner = kept.key_file.and_then(|key_file| key_file.owner);
+        store.read_beside_writers(now, |snapshot| Ok((snapshot.current(user)?, snapshot.key_file(user)?)))?;
+    let kept_owner = kept.and_then(|key_file| key_file.owner);
     let target = Target::open(&pending.key_file, kept_owner);
     // In the place of a key that is accepted it would be refused. The old one stays the current one.
     if !pending.key.status.is_accepted() {
         return Ok(State::Lost(target.ok()));
     }
-    let current = current.map(|current| current.key.key_hash);
+    let current = current.map(|current| current.key_hash);
     let key = &pending.key;
     let state = target.and_then(|target| {
         if target.holds(&key.key_hash)? {

@@ -23,6 +23,8 @@ mod make;
 mod open;
 mod record;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod turn;
 mod versions;
@@ -47,7 +49,7 @@ pub(crate) use self::turn::Turn;
 use self::versions::{Standing, VERSIONS, Versions};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::timestamp::Timestamp;
 
 /// Pages in the log from which on a write moves them to the database first. Each page left costs
@@ -147,6 +149,11 @@ impl Store {
     /// was checked last.
     pub fn find(&self, key: &Key, now: Timestamp) -> Result<Option<Record>> {
         Snapshot { connection: self.connection()?, location: &self.location, now }.find(key)
+    }
+
+    /// Whether a key with this prefix was ever issued, by a single query likewise.
+    pub fn has_prefix(&self, prefix: Prefix, now: Timestamp) -> Result<bool> {
+        Snapshot { connection: self.connection()?, location: &self.location, now }.has_prefix(prefix)
     }
 
     /// Does `work` as one immediate transaction, which is committed where that succeeds and undone

@@ -78,7 +78,7 @@ pub struct Record {
     pub name: Option<Name>,
     /// Where it stands at the moment it was read for.
     pub status: Status,
-    /// When it was issued.
+    /// When it was issued, which the id says, too.
     pub created_at: Timestamp,
     /// When it was last verified, to the minute.
     pub last_used_at: Option<Timestamp>,
@@ -130,7 +130,7 @@ fn path<S: Serializer>(key_file: &Option<KeyFile>, serializer: S) -> Result<S::O
 /// The columns that [`Record::read`] reads, in its order.
 macro_rules! key_columns {
     () => {
-        "keys.prefix, key_hash, id, keys.user, keys.name, status, created_at, last_used_at, expires_at, revoked_at"
+        "keys.prefix, key_hash, id, keys.user, keys.name, status, last_used_at, expires_at, revoked_at"
     };
 }
 /// What [`key_file`] reads.
@@ -142,29 +142,35 @@ macro_rules! key_file_columns {
 /// What [`settings`] reads.
 macro_rules! settings_columns {
     () => {
-        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, settings.name, lifetime_ms, \
+        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, name, lifetime_ms, \
          reload, reload_timeout_ms, reload_machine, renew_after_ms, renew_grace_ms"
     };
 }
 pub(super) use {key_columns, key_file_columns, settings_columns};
 
-const KEY_COLUMNS: usize = 10;
+const KEY_COLUMNS: usize = 9;
 const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
     /// The record that a row of `key_columns!` is at the moment `now`.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+        let id = parsed::<Uuid>(row, 2)?.filter(|id| id.get_version_num() == 7).ok_or_else(|| damaged(2))?;
         let mut record = Record {
             prefix: Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?,
-            key_hash: bytes(row, 1, KeyHash::from_bytes)?,
-            id: bytes(row, 2, |id| Uuid::from_slice(id).ok())?,
+            key_hash: row
+                .get_ref(1)?
+                .as_blob()
+                .ok()
+                .and_then(KeyHash::from_bytes)
+                .ok_or_else(|| damaged(1))?,
+            created_at: Timestamp::from_unix_millis(milliseconds_in(id)).ok_or_else(|| damaged(2))?,
+            id,
             user: parsed(row, 3)?.ok_or_else(|| damaged(3))?,
             name: parsed(row, 4)?,
             status: parsed(row, 5)?.ok_or_else(|| damaged(5))?,
-            created_at: time(row, 6)?.ok_or_else(|| damaged(6))?,
-            last_used_at: time(row, 7)?,
-            expires_at: time(row, 8)?,
-            revoked_at: time(row, 9)?,
+            last_used_at: time(row, 6)?,
+            expires_at: time(row, 7)?,
+            revoked_at: time(row, 8)?,
         };
         record.status = record.status_at(now);
         Ok(record)
@@ -190,35 +196,34 @@ impl Listed {
 }
 
 impl Pending {
-    /// What a row of `key_columns!`, `settings_columns!`, the grace and what is left to do is.
-    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
-        const LAST: usize = KEY_COLUMNS + SETTINGS_COLUMNS;
-        let settings = settings(row, KEY_COLUMNS)?;
+    /// How `key` is on its way, in a row of `settings_columns!`, the grace and what is left to do.
+    pub(super) fn read(row: &Row<'_>, key: Record) -> rusqlite::Result<Self> {
+        let settings = settings(row)?;
         Ok(Pending {
-            key: Record::read(row, now)?,
-            key_file: settings.key_file.clone().ok_or_else(|| damaged(KEY_COLUMNS))?,
+            key,
+            key_file: settings.key_file.clone().ok_or_else(|| damaged(0))?,
             settings,
-            grace: duration(row, LAST)?.ok_or_else(|| damaged(LAST))?,
-            reload_pending: row.get(LAST + 1)?,
+            grace: duration(row, SETTINGS_COLUMNS)?.ok_or_else(|| damaged(SETTINGS_COLUMNS))?,
+            reload_pending: row.get(SETTINGS_COLUMNS + 1)?,
         })
     }
 }
 
-/// The settings in the columns of `settings_columns!`, which begin `at` there.
-pub(super) fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
-    let command: Option<String> = row.get(at + 7)?;
-    let (timeout, machine) = (duration(row, at + 8)?, row.get(at + 9)?);
+/// The settings in a row of `settings_columns!`.
+pub(super) fn settings(row: &Row<'_>) -> rusqlite::Result<Settings> {
+    let command: Option<String> = row.get(7)?;
+    let (timeout, machine) = (duration(row, 8)?, row.get(9)?);
     Ok(Settings {
-        key_file: key_file(row, at)?,
-        name: parsed(row, at + 5)?,
-        lifetime: duration(row, at + 6)?,
+        key_file: key_file(row, 0)?,
+        name: parsed(row, 5)?,
+        lifetime: duration(row, 6)?,
         reload: command.map(|command| Reload { command, timeout, machine }),
-        renew_after: duration(row, at + 10)?,
-        renew_grace: duration(row, at + 11)?,
+        renew_after: duration(row, 10)?,
+        renew_grace: duration(row, 11)?,
     })
 }
 
-fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {
+pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {
     let Some(path) = row.get::<_, Option<String>>(at)?.map(PathBuf::from) else { return Ok(None) };
     if !KeyFile::is_resolved(&path) {
         return Err(damaged(at));
@@ -236,9 +241,9 @@ fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T
     text.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
 }
 
-fn bytes<T>(row: &Row<'_>, column: usize, read: impl FnOnce(&[u8]) -> Option<T>) -> rusqlite::Result<T> {
-    let bytes = row.get_ref(column)?.as_blob().map_err(|_| damaged(column))?;
-    read(bytes).ok_or_else(|| damaged(column))
+/// When the key with this id was issued: RFC 9562, section 5.7.
+fn milliseconds_in(id: Uuid) -> u64 {
+    id.as_u64_pair().0 >> 16
 }
 
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {

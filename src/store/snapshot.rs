@@ -1,11 +1,12 @@
 //! Every look at the keys, inside one transaction.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Statement, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
 use super::record::{self, Listed, Pending, Record, key_columns, key_file_columns, settings_columns};
 use super::{Location, failure};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
+use crate::key_file::KeyFile;
 use crate::settings::Settings;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -57,42 +58,53 @@ impl<'store> Snapshot<'store> {
     }
 
     /// The user's current key: the active one, or the one that was until it expired.
-    pub fn current(&self, user: &User) -> Result<Option<Listed>> {
-        let sql = concat!(with_settings!(key_file_columns!()), "WHERE keys.user = ?1 AND status = 'active'");
-        Ok(self.all(sql, user.as_str(), Listed::read)?.pop())
+    pub fn current(&self, user: &User) -> Result<Option<Record>> {
+        let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");
+        Ok(self.all(sql, [user.as_str()], Record::read)?.pop())
     }
 
     /// What the user has that is accepted, or would be if the clock went back; the current key first.
     pub fn held(&self, user: &User) -> Result<Vec<Record>> {
-        // One arm for each status, as a literal: only so can SQLite use the partial indexes.
         let sql = concat!(
             "SELECT ",
             key_columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'active' UNION ALL SELECT ",
-            key_columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'pending' UNION ALL SELECT ",
-            key_columns!(),
-            " FROM keys WHERE user = ?1 AND status = 'retiring'"
+            " FROM keys WHERE user = ?1 AND status IN ('active', 'pending', 'retiring') ORDER BY status"
         );
-        self.all(sql, user.as_str(), Record::read)
+        self.all(sql, [user.as_str()], Record::read)
+    }
+
+    /// The key file that is kept of the user.
+    pub fn key_file(&self, user: &User) -> Result<Option<KeyFile>> {
+        let sql =
+            concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = 0");
+        Ok(self.all(sql, [user.as_str()], |row, _| record::key_file(row, 0))?.pop().flatten())
     }
 
     /// What is kept of the user.
     pub fn settings(&self, user: &User) -> Result<Settings> {
         let sql =
             concat!("SELECT ", settings_columns!(), " FROM settings WHERE user = ?1 AND pending_key = 0");
-        let kept = self.all(sql, user.as_str(), |row, _| record::settings(row, 0))?.pop();
+        let kept = self.all(sql, [user.as_str()], |row, _| record::settings(row))?.pop();
         Ok(kept.unwrap_or_default())
     }
 
-    /// Every key that is on its way into a key file, of this user or of everyone.
-    pub fn pending(&self, user: Option<&User>) -> Result<Vec<Pending>> {
+    /// Every key that is on its way into a key file.
+    pub fn pending(&self) -> Result<Vec<Pending>> {
         // As a literal, so that SQLite can use the index of those.
+        let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE status = 'pending'");
+        let keys = self.all(sql, (), Record::read)?;
+        keys.into_iter().map(|key| self.delivery_of(key)).filter_map(Result::transpose).collect()
+    }
+
+    /// How `key` is on its way into a key file, where it is.
+    pub fn delivery_of(&self, key: Record) -> Result<Option<Pending>> {
         let sql = concat!(
-            with_settings!(concat!(settings_columns!(), ", grace_ms, reload_pending")),
-            "WHERE status = 'pending' AND (?1 IS NULL OR keys.user = ?1)"
+            "SELECT ",
+            settings_columns!(),
+            ", grace_ms, reload_pending FROM settings WHERE user = ?1 AND pending_key = ?2"
         );
-        self.all(sql, user.map(User::as_str), Pending::read)
+        let parameters = params![key.user.as_str(), key.prefix.bits()];
+        Ok(self.all(sql, parameters, |row, _| Pending::read(row, key.clone()))?.pop())
     }
 
     /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted,
@@ -107,7 +119,7 @@ impl<'store> Snapshot<'store> {
             // In order from the index.
             Some(_) => connection.prepare(concat!(
                 with_settings!(key_file_columns!()),
-                "WHERE keys.user = ?1 ORDER BY keys.user, id"
+                "WHERE keys.user = ?1 ORDER BY keys.user, substr(id, 1, 13)"
             )),
             // Sorting all of them is faster than to jump to each.
             None => connection.prepare(concat!(
@@ -139,11 +151,11 @@ impl<'store> Snapshot<'store> {
     fn all<T>(
         &self,
         sql: &str,
-        parameter: impl rusqlite::ToSql,
+        parameters: impl Params,
         read: impl Fn(&Row<'_>, Timestamp) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         let collect = |mut statement: Statement<'_>| {
-            statement.query_map([parameter], |row| read(row, self.now))?.collect()
+            statement.query_map(parameters, |row| read(row, self.now))?.collect()
         };
         self.run(|connection| connection.prepare(sql).and_then(collect))
     }

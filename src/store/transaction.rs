@@ -136,8 +136,8 @@ impl Transaction<'_> {
     }
 
     fn insert(&self, key: &Key, new: &NewKey<'_>, status: Status) -> Result<Record> {
-        let sql = "INSERT INTO keys (prefix, key_hash, id, user, name, status, created_at, expires_at) \
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "INSERT INTO keys (prefix, key_hash, id, user, name, status, expires_at) \
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
         let record = Record {
             key_hash: key.hash(),
             id: new_id(self.now)?,
@@ -153,11 +153,10 @@ impl Transaction<'_> {
         let parameters = params![
             record.prefix.bits(),
             record.key_hash.as_bytes(),
-            record.id.as_bytes(),
+            record.id.to_string(),
             record.user.as_str(),
             record.name.as_ref().map(Name::as_str),
             record.status.as_str(),
-            record.created_at.to_string(),
             record.expires_at.map(|at| at.to_string()),
         ];
         self.execute(sql, parameters)?;

@@ -19,11 +19,11 @@ const APPLICATION_ID: u32 = u32::from_be_bytes(*b"akey");
 #[derive(Debug)]
 pub struct Version {
     /// The oldest version whose programs can read it.
-    readable_since: u32,
+    pub(super) readable_since: u32,
     /// The texts in `sqlite_schema`.
-    schema: &'static [&'static str],
+    pub(super) schema: &'static [&'static str],
     /// What makes it out of the version before.
-    migration: &'static [&'static str],
+    pub(super) migration: &'static [&'static str],
 }
 
 /// Every version there was, the newest last.
@@ -34,34 +34,34 @@ pub const VERSIONS: Versions = &[Version { readable_since: 1, schema: &FIRST, mi
 const TABLES: [&str; 3] = ["keys", "settings", "events"];
 const VIEW: &str = "accepted_keys";
 
-const FIRST: [&str; 11] = [
+pub(super) const FIRST: [&str; 11] = [
     // Found by the 48 bits of its prefix, one descent of one tree, and then compared by hash.
     // `status` is the one that the last command wrote; what time alone has done since (expired, no
-    // longer retiring) is for the reader to work out, as the view does.
+    // longer retiring) is for the reader to work out, as the view does. When a key was issued is in its
+    // id: the first 48 bits, milliseconds since 1970 (RFC 9562, section 5.7).
     "CREATE TABLE keys (
 prefix INTEGER PRIMARY KEY,
 key_hash BLOB NOT NULL,
-id BLOB NOT NULL,
+id TEXT NOT NULL,
 user TEXT NOT NULL,
 name TEXT,
-status TEXT NOT NULL CHECK (status IN ('active', 'pending', 'retiring', 'expired', 'revoked')),
-created_at TEXT NOT NULL,
+status TEXT NOT NULL,
 expires_at TEXT,
 revoked_at TEXT CHECK ((status IN ('retiring', 'revoked')) = (revoked_at IS NOT NULL)),
 last_used_at TEXT
 ) STRICT",
     // The services' door: the hash as text, which is not stored a second time for it.
     "CREATE UNIQUE INDEX unique_key_hash ON keys (lower(hex(key_hash)))",
-    // The id begins with the time of issue (RFC 9562, section 5.7): a user's keys, oldest first.
-    "CREATE INDEX keys_of_user ON keys (user, id)",
+    // A user's keys, oldest first: the 48 bits.
+    "CREATE INDEX keys_of_user ON keys (user, substr(id, 1, 13))",
     "CREATE UNIQUE INDEX one_active_key ON keys (user) WHERE status = 'active'",
     "CREATE UNIQUE INDEX one_pending_key ON keys (user) WHERE status = 'pending'",
     "CREATE INDEX retiring_keys ON keys (user) WHERE status = 'retiring'",
     // In force where `pending_key` is 0. Else they belong to the pending key with that prefix, and
     // come into force with it; the last two columns say what is left to do until then.
     "CREATE TABLE settings (
-user TEXT NOT NULL,
-pending_key INTEGER NOT NULL,
+user TEXT,
+pending_key INTEGER,
 name TEXT,
 lifetime_ms INTEGER,
 key_file TEXT,
@@ -95,14 +95,12 @@ audit_uid INTEGER,
 detail TEXT
 ) STRICT",
     "CREATE INDEX events_of_user ON events (user)",
-    // '9' sorts after every time there is.
+    // A retiring key's `revoked_at` is never later than its `expires_at`; '9' is later than every time.
     "CREATE VIEW accepted_keys AS
-SELECT lower(hex(key_hash)) AS key_hash,
-lower(printf('%s-%s-%s-%s-%s', hex(substr(id, 1, 4)), hex(substr(id, 5, 2)), hex(substr(id, 7, 2)), \
-hex(substr(id, 9, 2)), hex(substr(id, 11)))) AS id,
-user, printf('ak_%012x', prefix) AS prefix, name, status, created_at, expires_at FROM keys
+SELECT lower(hex(key_hash)) AS key_hash, id, user, printf('ak_%012x', prefix) AS prefix, name, status, expires_at
+FROM keys
 WHERE status IN ('active', 'pending', 'retiring')
-AND min(coalesce(revoked_at, '9'), coalesce(expires_at, '9')) > strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
+AND coalesce(revoked_at, expires_at, '9') > strftime('%Y-%m-%dT%H:%M:%fZ', 'now')",
 ];
 
 /// What a database is to a program that knows certain versions.

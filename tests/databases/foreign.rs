@@ -186,3 +186,64 @@ fn a_database_lost_with_only_its_log_left_is_not_made_anew() {
     fs::remove_file(host.database()).unwrap();
     assert_all_fail(&host, 6);
 }
+
+#[test]
+fn other_people_s_tables_are_left_alone() {
+    let (host, old) = Host::with_key_of("alice");
+    // The two of the usual replication tool, an analysis, and one that refers to a table of ours.
+    host.execute(
+        "CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER);
+         CREATE TABLE _litestream_lock (id INTEGER);
+         INSERT INTO _litestream_seq VALUES (1, 1);
+         CREATE INDEX notes_of_theirs ON _litestream_seq (seq);
+         CREATE TABLE refers (prefix INTEGER REFERENCES keys (prefix));
+         INSERT INTO refers SELECT prefix FROM keys;
+         ANALYZE",
+    );
+    host.apikey(&["show", "alice", "--json"]).run().json();
+    let new = host.key_from(&["refresh", "alice", "--yes"]);
+    assert_eq!((host.status_of(&old), host.status_of(&new)), ("revoked".into(), "active".into()));
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    host.apikey(&["revoke", "alice", "-yq"]).gives(0, "", "");
+    let sqlite = host.sqlite();
+    let count = |sql| sqlite.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM _litestream_seq"), 1);
+    assert_eq!(count("SELECT count(*) FROM refers"), 1);
+}
+
+#[test]
+fn a_newer_schema_that_this_program_can_read_is_read_and_never_written() {
+    let (host, key) = host_without_log(1);
+    host.execute(
+        "ALTER TABLE keys ADD COLUMN note TEXT; CREATE TABLE notes (note TEXT) STRICT;
+         CREATE INDEX keys_by_note ON keys (note); PRAGMA user_version = 2001; PRAGMA wal_checkpoint(TRUNCATE)",
+    );
+    let before = fs::read(host.database()).unwrap();
+    let newer = "apikey: <folder>/keys.db was made by a newer apikey, and may only be read by this one\n\
+                 use the newer apikey that wrote it\n";
+    assert_eq!(host.apikey(&["show", "alice"]).run().status, 0);
+    assert_eq!(host.apikey(&["list", "--all"]).run().status, 0);
+    host.apikey(&["verify"]).input(&*key).gives(0, "<prefix> is accepted: the active key of alice\n", "");
+    host.apikey(&["create", "bob"]).fails(6, newer);
+    host.apikey(&["refresh", "alice", "-y"]).fails(6, newer);
+    host.apikey(&["revoke", "alice", "-y"]).fails(6, newer);
+    assert!(fs::read(host.database()).unwrap() == before);
+    assert_eq!(fs::metadata(host.path("keys.db-wal")).unwrap().len(), 0);
+    // What would run with our rights is refused here, too.
+    host.execute("CREATE TRIGGER thief AFTER INSERT ON notes BEGIN DELETE FROM keys; END");
+    for args in COMMANDS {
+        assert_eq!(outcome_of(&host, args, &key).status, 6, "{args:?}");
+    }
+}
+
+#[test]
+fn the_log_is_not_turned_on_in_a_copy_that_is_not_ours_any_more() {
+    let (host, _) = Host::with_key_of("alice");
+    host.execute(&format!("VACUUM INTO '{}'", host.path("copy.db").display()));
+    let copy = rusqlite::Connection::open(host.path("copy.db")).unwrap();
+    copy.execute_batch("CREATE VIEW more AS SELECT 1").unwrap();
+    drop(copy);
+    let before = fs::read(host.path("copy.db")).unwrap();
+    assert_eq!(host.apikey(&["create", "bob", "--db", "copy.db"]).run().status, 6);
+    assert!(fs::read(host.path("copy.db")).unwrap() == before);
+}

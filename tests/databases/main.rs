@@ -320,3 +320,25 @@ fn a_service_that_may_only_read_finds_the_key_in_the_view() {
     host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
     assert_eq!(count(), 0);
 }
+
+#[test]
+#[ignore = "needs strace"]
+fn a_database_that_is_swapped_while_it_is_opened_is_not_used() {
+    let (host, _) = Host::with_key_of("alice");
+    let (other, _) = Host::with_key_of("mallory");
+    let traced = host.traced(&["show", "alice"], |run| run);
+    let opens: Vec<&str> = traced.trace.lines().filter(|line| line.contains(" openat(")).collect();
+    let number = opens.iter().position(|line| line.contains("/keys.db\"")).unwrap() + 1;
+    let inject = format!("inject=openat:delay_enter=4000000:when={number}");
+    let trace = host.path("trace");
+    let strace =
+        ["-f", "-o", trace.to_str().unwrap(), "-e", "trace=openat", "-e", &inject, APIKEY, "show", "alice"];
+    let opening = host.program("/usr/bin/strace", &strace).spawn();
+    // It has looked at the one file, and is kept from opening it.
+    std::thread::sleep(Duration::from_secs(2));
+    fs::rename(other.database(), host.database()).unwrap();
+    let output = opening.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("was replaced while it was being opened"), "{said}");
+}

@@ -1,6 +1,7 @@
 //! What the next run makes of a delivery that was interrupted.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use apikey::Key;
 
@@ -103,7 +104,7 @@ fn make_pending(host: &Host, at: &str) -> String {
 fn a_pending_key_that_has_expired_takes_no_good_one_s_place() {
     for at in ["stage", "place"] {
         let (host, pending) = host_with_pending(at);
-        host.execute("UPDATE keys SET expires_at = created_at WHERE status = 'pending'");
+        host.execute("UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE status = 'pending'");
         let outcome = host.apikey(&["create", "other"]).run();
         assert!(outcome.stderr.starts_with("Revoked ak_"), "{at}: {outcome:?}");
         assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("revoked", 2), "{at}");
@@ -263,4 +264,24 @@ fn what_the_lock_says_removes_nothing() {
     host.write("keys.db-lock", part.to_str().unwrap().as_bytes());
     host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
     assert!(part.exists());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_delivery_is_finished_where_the_file_belongs_to_the_previous_owner() {
+    let host = Host::new();
+    let owned = ["create", "web", "-q", "--key-file", "web.key", "--key-file-owner", "65534:65534"];
+    host.apikey(&owned).gives(0, "", "");
+    let old = content(&host, "web.key");
+    let refresh = ["refresh", "web", "-y", "--key-file", "web.key", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    let new = content(&host, "web.key");
+    // As it was before the replacement: the old key in the old owner's file, the new one staged.
+    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &new[..15]))).unwrap();
+    host.write("web.key", old.as_bytes());
+    std::os::unix::fs::chown(host.path("web.key"), Some(65_534), Some(65_534)).unwrap();
+    host.apikey(&["create", "other", "-q"]).gives(0, "<key>\n", "");
+    assert_eq!((content(&host, "web.key"), host.status_of(&new)), (new, "active".into()));
+    assert_eq!(fs::metadata(host.path("web.key")).unwrap().uid(), 0);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::authority::Order;
-use crate::cli::args::{Global, some_duration, user_or_caller};
+use crate::cli::args::{Global, lifetime, user_or_caller};
 use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
@@ -37,8 +37,10 @@ pub struct Create {
     name: Option<Name>,
 
     /// Stop accepting it after, say, 90d or 12h
-    #[arg(long, value_name = "DURATION", value_parser = some_duration)]
-    expires_in: Option<Duration>,
+    ///
+    /// The keys that follow it live as long. `never` is what it is without this option.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires_in: Option<Change<Duration>>,
 
     #[command(flatten)]
     key_file: KeyFileArgs,
@@ -60,7 +62,7 @@ pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
     }
     let changes = Changes {
         name: Change::set(args.name),
-        lifetime: Change::set(args.expires_in),
+        lifetime: args.expires_in.unwrap_or_default(),
         key_file: Change::set(key_file),
         ..Changes::default()
     };

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::confirm::confirmed;
 use crate::authority::{Authority, Issued, Order, Refresh as Request};
-use crate::cli::args::{Global, UserArg, duration, some_duration};
+use crate::cli::args::{Global, UserArg, duration, lifetime};
 use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::json;
 use crate::cli::key_file_args::KeyFileArgs;
@@ -21,8 +21,8 @@ use crate::timestamp::Timestamp;
 /// Replace a user's key and print the new one, once
 ///
 /// The active key, if there is one, stops being accepted at the very moment the new one starts; or
-/// later, with --grace. The new key keeps the name of the old one unless --name gives it another.
-/// Asks first where there is somebody to answer.
+/// later, with --grace. The new key keeps the name and the lifetime of the old one, unless it is
+/// told otherwise. Asks first where there is somebody to answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Refresh {
@@ -35,9 +35,11 @@ pub struct Refresh {
     #[arg(long, value_name = "NAME")]
     name: Option<Name>,
 
-    /// Stop accepting it after, say, 90d or 12h
-    #[arg(long, value_name = "DURATION", value_parser = some_duration)]
-    expires_in: Option<Duration>,
+    /// Stop accepting it after, say, 90d [default: the old one's]
+    ///
+    /// The new key lives as long as the old one was to live when it was issued. `never` ends that.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
+    expires_in: Option<Change<Duration>>,
 
     /// Accept the old key that much longer
     ///
@@ -66,8 +68,9 @@ pub struct Refresh {
 
     /// End the old key first: for one that leaked
     ///
-    /// That is, before the new one is delivered to its file. From then until the new key is in the
-    /// file, the file's reader has no key that is accepted.
+    /// That is, all keys of the user, in a transaction of their own, before the new one is issued. From
+    /// then until the new key is in its file, the file's reader has no key that is accepted. Where the new
+    /// key cannot be handed over, the message says what has ended all the same.
     #[arg(long, conflicts_with = "grace")]
     revoke_first: bool,
 }
@@ -89,7 +92,7 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let ending = |authority: &Authority| -> Result<Vec<Prefix>> {
         Ok(match args.revoke_first {
             true => authority.revocable(&user)?.iter().map(|key| key.prefix).collect(),
-            false => authority.current(&user)?.iter().map(|current| current.key.prefix).collect(),
+            false => authority.current(&user)?.iter().map(|current| current.prefix).collect(),
         })
     };
     let (mut authority, agreed) =
@@ -97,7 +100,7 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let reload = args.reload.map(|command| Reload { command, timeout: None, machine: None });
     let changes = Changes {
         name: Change::set(args.name),
-        lifetime: args.expires_in.map_or(Change::TakeAway, Change::Set),
+        lifetime: args.expires_in.unwrap_or_default(),
         key_file: Change::set(key_file),
         reload: reload.map_or(Change::TakeAway, Change::Set),
         ..Changes::default()

@@ -1,0 +1,135 @@
+//! What a service does that manages keys through the library, with no command line.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use apikey::{
+    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, KeyFile, Listed, Order, Recipient,
+    Refresh, Reload, Result, Status, Timestamp, Verdict, Verifier,
+};
+use tempfile::TempDir;
+
+/// Keeps the keys that it is given; says no where it is told to.
+#[derive(Default)]
+struct Service {
+    keys: Vec<String>,
+    heard: Vec<String>,
+    refuses: bool,
+}
+
+impl Recipient for Service {
+    fn check(&self, database_files: &[PathBuf]) -> Result<()> {
+        assert!(database_files[0].ends_with("keys.db"), "{database_files:?}");
+        Ok(())
+    }
+
+    fn take(&mut self, key: &Key, issued: &Issued) -> Result<()> {
+        assert_eq!(issued.record.prefix, key.prefix());
+        if self.refuses {
+            return Err(Error::new(Code::Undeliverable, "nobody is there"));
+        }
+        self.keys.push(key.expose().to_owned());
+        Ok(())
+    }
+
+    fn hear(&mut self, delivery: &Delivery) {
+        self.heard.push(delivery.to_string());
+    }
+}
+
+fn clock() -> Timestamp {
+    Timestamp::parse("2026-11-22T08:19:03.123Z").unwrap()
+}
+
+fn authority(folder: &Path) -> Authority {
+    Authority::open_or_create(&folder.join("keys.db"), Duration::from_secs(10), clock).unwrap()
+}
+
+fn order(user: &str, changes: Changes) -> Order {
+    Order { user: user.parse().unwrap(), changes }
+}
+
+fn refresh(user: &str, changes: Changes) -> Refresh {
+    Refresh { order: order(user, changes), grace: None, revoke_first: false, agreed: None }
+}
+
+#[test]
+fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    assert_eq!(Authority::open(&path, Duration::ZERO, clock).unwrap_err().code(), Code::DbUnavailable);
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    let changes = Changes {
+        name: Change::Set("a label".parse().unwrap()),
+        lifetime: Change::Set(Duration::from_secs(3600)),
+        ..Changes::default()
+    };
+    let first = authority.create(&order("alice", changes), &mut service).unwrap();
+    assert_eq!(first.record.created_at, clock(), "the time is the one that was given");
+    assert_eq!(first.record.expires_at.unwrap().to_string(), "2026-11-22T09:19:03.123Z");
+    let again = authority.create(&order("alice", Changes::default()), &mut service).unwrap_err();
+    assert_eq!(again.code(), Code::KeyExists);
+
+    // What is not to change is kept.
+    let second = authority.refresh(&refresh("alice", Changes::default()), &mut service).unwrap();
+    assert_eq!(second.record.name.unwrap().as_str(), "a label");
+    assert_eq!(second.record.expires_at, first.record.expires_at);
+    assert_eq!(second.previous.unwrap().prefix, first.record.prefix);
+
+    let verifier = Verifier::open(&path, Duration::ZERO).unwrap();
+    let status = |key: &str| match verifier.verify(key.as_bytes(), clock()).unwrap() {
+        Verdict::Accepted(record) | Verdict::Refused(record) => record.status,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([status(&service.keys[0]), status(&service.keys[1])], [Status::Revoked, Status::Active]);
+    let alice = "alice".parse().unwrap();
+    assert_eq!(authority.show(&alice).unwrap().key.prefix, second.record.prefix);
+    assert_eq!(authority.revoke(&alice, None, &mut service).unwrap()[0].prefix, second.record.prefix);
+    assert_eq!(status(&service.keys[1]), Status::Revoked);
+    assert_eq!(authority.show(&alice).unwrap_err().code(), Code::NoKey);
+
+    let mut statuses = Vec::new();
+    let each = |listed: Listed| {
+        statuses.push(listed.key.status);
+        Ok::<_, Error>(())
+    };
+    authority.list(|keys| keys.for_each(None, true, each)).unwrap();
+    assert_eq!(statuses, [Status::Revoked, Status::Revoked]);
+}
+
+#[test]
+fn a_key_that_nobody_takes_is_not_issued() {
+    let folder = TempDir::new().unwrap();
+    let mut authority = authority(folder.path());
+    let mut service = Service { refuses: true, ..Service::default() };
+    let refused = authority.create(&order("alice", Changes::default()), &mut service).unwrap_err();
+    assert_eq!(refused.code(), Code::Undeliverable);
+    assert_eq!(authority.show(&"alice".parse().unwrap()).unwrap_err().code(), Code::NoKey);
+}
+
+#[test]
+fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("web.key");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    let to_file = Changes { key_file: Change::Set(KeyFile::new(&file).unwrap()), ..Changes::default() };
+    let content = || std::fs::read_to_string(&file).unwrap();
+    authority.create(&order("web", to_file), &mut service).unwrap();
+    let first = content();
+    // Without being told, to the same file.
+    let issued = authority.refresh(&refresh("web", Changes::default()), &mut service).unwrap();
+    assert_eq!(issued.key_file.unwrap().path(), file.canonicalize().unwrap().to_str().unwrap());
+    assert!(service.keys.is_empty() && content() != first);
+
+    let reload = |command: &str| Changes {
+        reload: Change::Set(Reload { command: command.into(), timeout: None, machine: None }),
+        ..Changes::default()
+    };
+    let failed = authority.refresh(&refresh("web", reload("false")), &mut service).unwrap_err();
+    assert_eq!(failed.code(), Code::DeliveryPending);
+    let waiting = content();
+    let finished = authority.refresh(&refresh("web", reload("true")), &mut service).unwrap();
+    assert!(finished.was_waiting && content() == waiting, "a third key was issued");
+    assert!(service.heard[0].ends_with("but its reader has not been told"), "{:?}", service.heard);
+}
