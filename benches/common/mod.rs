@@ -189,7 +189,8 @@ fn kept_database(keys: u32) -> Result<PathBuf> {
 }
 
 /// Replaces what is in the database by `keys` keys, in the order in which the file holds them, and
-/// leaves no log. One user in ten is a daemon, with a key file and what else is kept with one.
+/// leaves no log. The last user in ten is a daemon, with a key file and what
+/// else is kept with one.
 fn fill(connection: &Connection, keys: u32) -> Result<()> {
     connection.execute_batch(
         "PRAGMA journal_mode = DELETE; PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;
@@ -221,7 +222,7 @@ fn fill(connection: &Connection, keys: u32) -> Result<()> {
          VALUES (?1, 0, 7776000000, ?2, 384, 1000, 1000, ?3, 120000, 2592000000, 3600000,
              '2026-01-31T00:00:00.000Z')",
     )?;
-    for n in (0..active(keys)).step_by(10) {
+    for n in active(keys) / 10 * 9..active(keys) {
         let user = user(n, keys);
         let (key_file, reload) = (format!("/etc/{user}/{user}.key"), format!("systemctl reload {user}"));
         settings.execute(params![user, key_file, reload])?;
