@@ -105,7 +105,7 @@ impl Issue<'_> {
             let current = self.current(transaction)?;
             let reload_pending = self.reload.is_some();
             let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
-            transaction.issue_pending(&key, &self.new_key(current.as_ref()), &delivery)
+            transaction.insert_pending(&key, &self.new_key(current.as_ref()), &delivery)
         })?;
         let (record, previous) = tell_and_activate(turn, &pending, self.reload, recipient.reload_stderr())?;
         let key_file = Some(key_file.clone());
@@ -117,9 +117,9 @@ impl Issue<'_> {
         let key = new_key(turn)?;
         turn.write(|transaction| {
             let current = self.current(transaction)?;
-            let replace = |current| transaction.replace(current, self.grace());
-            let previous = current.as_ref().map(replace).transpose()?;
-            let record = transaction.issue(&key, &self.new_key(current.as_ref()))?;
+            let retire = |current| transaction.retire(current, self.grace());
+            let previous = current.as_ref().map(retire).transpose()?;
+            let record = transaction.insert_active(&key, &self.new_key(current.as_ref()))?;
             let issued =
                 Issued { record, key_file: None, previous, revoked_first: Vec::new(), was_waiting: false };
             recipient.take(&key, &issued)?;

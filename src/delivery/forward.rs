@@ -44,11 +44,11 @@ pub fn send(
             unstage(&target);
         }
     })?;
-    if let Err(obstacle) = target.replace(prefix) {
+    if let Err(obstacle) = target.put_in_place(prefix) {
         // What a file system reports is not always what it did: what the file holds counts.
         match target.holds(&pending.key.key_hash) {
             Ok(true) => {}
-            Ok(false) if undo(turn, &pending, Some(&target)).is_ok() => return Err(none_issued(obstacle)),
+            Ok(false) if give_up(turn, &pending, Some(&target)).is_ok() => return Err(none_issued(obstacle)),
             _ => {
                 let why = format!("it lies in {}: {}", target.stage(prefix).display(), obstacle.reason);
                 return Err(Delivery::of(&pending, End::Stuck(why)).error());
@@ -90,8 +90,8 @@ pub fn tell_and_activate(
     if let Some(reload) = reload {
         run(reload, pending, reload_stderr)?;
     }
-    activate(turn, pending).map_err(|error| match error.code() {
-        Code::DeliveryPending => error,
+    complete(turn, pending).map_err(|error| match error.code() {
+        Code::DeliveryPending | Code::NoKey => error,
         _ => {
             let why = format!("it is in place, but the old key could not be ended: {error}");
             Delivery::of(pending, End::Stuck(why)).error()
@@ -119,7 +119,7 @@ fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<()> {
 }
 
 /// The second transaction.
-pub fn activate(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
+pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
         if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
@@ -129,8 +129,8 @@ pub fn activate(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Optio
             );
         }
         let current = transaction.current(user)?;
-        let replace = |current| transaction.replace(current, pending.grace);
-        let previous = current.as_ref().map(replace).transpose()?;
+        let retire = |current| transaction.retire(current, pending.grace);
+        let previous = current.as_ref().map(retire).transpose()?;
         if !transaction.activate(pending)? {
             let message = format!("{prefix} of {user} was revoked before its delivery was done");
             return Err(Error::new(Code::NoKey, message));
@@ -140,7 +140,7 @@ pub fn activate(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Optio
 }
 
 /// Revokes a pending key, and only then removes its stage, where that can be reached.
-pub fn undo(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>) -> Result<()> {
+pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>) -> Result<()> {
     turn.write(|transaction| transaction.undo(pending))?;
     let _ = target.map(|target| target.remove_stage(pending.key.prefix));
     Ok(())

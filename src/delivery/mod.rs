@@ -87,7 +87,10 @@ impl Delivery {
     /// That it is not over, as an error.
     pub(crate) fn error(&self) -> Error {
         let error = Error::new(Code::DeliveryPending, self.to_string());
-        self.what_to_do().map_or(Error::new(Code::DeliveryPending, self.to_string()), |hint| error.hint(hint))
+        match self.what_to_do() {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Finishing or undoing the deliveries that earlier runs left, when they were killed or the power
 //! failed.
 
-use super::forward::{activate, undo};
+use super::forward::{complete, give_up};
 use super::state::{State, look};
 use super::{Delivery, End};
 use crate::error::{Code, Result};
@@ -17,14 +17,14 @@ pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
 fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
     let (target, awaits_reload) = match look(turn.store(), pending, turn.now())? {
         State::Staged(target) => {
-            if let Err(obstacle) = target.replace(pending.key.prefix) {
+            if let Err(obstacle) = target.put_in_place(pending.key.prefix) {
                 return Ok(End::Stuck(obstacle.reason));
             }
             (target, pending.reload_pending)
         }
         State::InPlace(target) => (target, false),
         State::AwaitsReload(target) => (target, true),
-        State::Lost(target) => return undo(turn, pending, target.as_ref()).map(|()| End::Undone),
+        State::Lost(target) => return give_up(turn, pending, target.as_ref()).map(|()| End::Undone),
         State::Stuck(obstacle) => return Ok(End::Stuck(obstacle.reason)),
     };
     if let Err(obstacle) = target.sync() {
@@ -33,10 +33,10 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
     if awaits_reload {
         return Ok(End::AwaitsReload(None));
     }
-    match activate(turn, pending) {
+    match complete(turn, pending) {
         Ok(_) => Ok(End::Finished),
         // What is wrong with one user's key is no reason to keep all others from theirs.
-        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => {
+        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending | Code::NoKey) => {
             Ok(End::Stuck(error.to_string()))
         }
         Err(error) => Err(error),

@@ -114,7 +114,7 @@ impl Target {
     }
 
     /// Puts the stage of the key with this prefix in the place of the key file.
-    pub fn replace(&self, prefix: Prefix) -> Result<()> {
+    pub fn put_in_place(&self, prefix: Prefix) -> Result<()> {
         let path = &self.key_file.path;
         self.folder.rename(&self.stage_name(prefix), self.name()).map_err(|error| {
             match error.raw_os_error().map(Errno::from_raw) {

@@ -82,7 +82,7 @@ pub fn check_standing(location: &Location, standing: Standing, versions: Version
 /// tested below.
 pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     set_timeout(connection, timeout)?;
-    set_synchronous(connection, Synchronous::Full)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
     // A stranger's table may refer to one of ours, and is not to keep anything of ours from its end.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
@@ -97,27 +97,6 @@ pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result
 /// How long SQLite waits for another process: 24 days at the most, in its 32 bits of milliseconds.
 pub fn set_timeout(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     connection.busy_timeout(timeout.min(Duration::from_millis(i32::MAX as u64)))
-}
-
-/// What a commit waits for. <https://sqlite.org/pragma.html#pragma_synchronous>
-#[derive(Clone, Copy)]
-pub enum Synchronous {
-    /// Until the log is on the disk.
-    Full,
-    /// For nothing.
-    Normal,
-}
-
-/// Sets what a commit waits for.
-pub fn set_synchronous(connection: &Connection, synchronous: Synchronous) -> rusqlite::Result<()> {
-    connection.pragma_update(
-        None,
-        "synchronous",
-        match synchronous {
-            Synchronous::Full => "FULL",
-            Synchronous::Normal => "NORMAL",
-        },
-    )
 }
 
 /// Whether pages are moved from the log to the database.

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::versions::{FIRST, VERSIONS, Version, Versions, create, is_ours, migrate, standing};
 use super::*;
+use crate::actor::Actor;
 use crate::settings::Settings;
 use crate::user::User;
 
@@ -60,7 +61,7 @@ fn database(versions: Versions) -> (TempDir, std::path::PathBuf, Key) {
 fn issue(store: &mut Store, user: &str) -> Result<Key> {
     let (key, user) = (Key::generate()?, user.parse::<User>()?);
     let new = NewKey { user: &user, settings: &Settings::default(), detail: "test".into() };
-    Turn::begin(store, clock)?.write(|transaction| transaction.issue(&key, &new))?;
+    Turn::begin(store, clock)?.write(|transaction| transaction.insert_active(&key, &new))?;
     Ok(key)
 }
 

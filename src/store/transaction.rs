@@ -72,14 +72,14 @@ impl<'store> Deref for Transaction<'store> {
 
 impl Transaction<'_> {
     /// Issues `key`: it is the user's active one, whose place must be free.
-    pub fn issue(&self, key: &Key, new: &NewKey<'_>) -> Result<Record> {
+    pub fn insert_active(&self, key: &Key, new: &NewKey<'_>) -> Result<Record> {
         let record = self.insert(key, new, Status::Active)?;
         self.keep(&record, new.settings)?;
         Ok(record)
     }
 
     /// Issues `key` as one that is on its way into a file.
-    pub fn issue_pending(&self, key: &Key, new: &NewKey<'_>, delivery: &NewDelivery<'_>) -> Result<Pending> {
+    pub fn insert_pending(&self, key: &Key, new: &NewKey<'_>, delivery: &NewDelivery<'_>) -> Result<Pending> {
         let record = self.insert(key, new, Status::Pending)?;
         self.write_settings(&record, new.settings, Some(delivery))?;
         Ok(Pending {
@@ -107,7 +107,7 @@ impl Transaction<'_> {
 
     /// Takes the current key out of its place. It is accepted for `grace` more, but not past its own
     /// expiry.
-    pub fn replace(&self, current: &Record, grace: Duration) -> Result<Previous> {
+    pub fn retire(&self, current: &Record, grace: Duration) -> Result<Previous> {
         let accepted = current.status.is_accepted();
         let retires = accepted && !grace.is_zero();
         let valid_until = match (retires.then(|| later(self.now, grace)).transpose()?, current.expires_at) {

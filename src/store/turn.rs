@@ -22,7 +22,7 @@ impl<'store> Turn<'store> {
             let message = format!("{} may not be written", store.location.path().display());
             return Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"));
         }
-        // Before the lock: see there.
+        // A directory service that is asked for a name can be slow: nobody is to wait for it.
         let actor = Actor::current();
         let lock = WriteLock::wait(&store.location, store.timeout)?;
         Ok(Turn { store, _lock: lock, actor, clock })
