@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use super::versions::{FIRST, VERSIONS, Version, Versions, create, is_ours, migrate, standing};
 use super::*;
 use crate::actor::Actor;
-use crate::settings::Settings;
+use crate::key_file::{KeyFile, Mode, Owner};
+use crate::settings::{Reload, Settings};
 use crate::user::User;
 
 /// A version 2 that never was: programs of version 1 can read it.
@@ -321,4 +322,65 @@ fn a_migration_that_is_killed_or_fails_at_any_call_is_done_whole_or_not_at_all()
     }
     println!("{} points: {old} of the old version, {new} of the new", old + new);
     assert!(old > 50 && new > 5, "{old} of the old version, {new} of the new");
+}
+
+#[test]
+fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_what_is_due() {
+    let (_folder, path, _) = database(VERSIONS);
+    let mut store = opened(&path, VERSIONS);
+    let user: User = "web".parse().unwrap();
+    let days = |days: u64| Some(Duration::from_secs(days * 86_400));
+    let settings = |name: &str, renew_after| Settings {
+        name: Some(name.parse().unwrap()),
+        lifetime: days(90),
+        key_file: Some(KeyFile {
+            path: "/etc/web/web.key".into(),
+            mode: Mode::from_bits(0o640).unwrap(),
+            owner: Some(Owner { uid: 7, gid: 8 }),
+            env: Some("API_KEY".parse().unwrap()),
+        }),
+        reload: Some(Reload {
+            command: "true".into(),
+            timeout: Some(Duration::from_millis(1500)),
+            machine: Some("a hash".into()),
+        }),
+        renew_after,
+        renew_grace: days(1),
+    };
+    let (first, second) = (settings("first", days(30)), settings("second", days(10)));
+    let due = |at: Option<&str>| {
+        let sql = "SELECT due_at FROM settings WHERE due_at IS NOT NULL";
+        let found: rusqlite::Result<String> =
+            Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0));
+        assert_eq!(found.ok().as_deref(), at);
+    };
+    let in_force = |store: &Store| store.read(clock(), |snapshot| snapshot.settings(&user)).unwrap();
+    let new = |settings| NewKey { user: &user, settings, detail: "test".into() };
+    let mut write = |work: &dyn Fn(&Transaction<'_>) -> Result<()>| {
+        Turn::begin(&mut store, clock).unwrap().write(work).unwrap();
+        in_force(&store)
+    };
+    let kept = write(&|transaction| transaction.insert_active(&Key::generate()?, &new(&first)).map(drop));
+    assert_eq!(kept, first);
+    due(Some("2026-12-22T08:19:03.123Z"));
+    let kept = write(&|transaction| {
+        let key_file = second.key_file.as_ref().unwrap();
+        let delivery = NewDelivery { key_file, grace: Duration::ZERO, reload_pending: true };
+        transaction.insert_pending(&Key::generate()?, &new(&second), &delivery).map(drop)
+    });
+    assert_eq!(kept, first, "the next ones are on their way");
+    due(Some("2026-12-22T08:19:03.123Z"));
+    let kept = write(&|transaction| {
+        let pending = transaction.pending()?.remove(0);
+        assert_eq!(pending.settings, second);
+        transaction.retire(&transaction.current(&user)?.unwrap(), Duration::ZERO)?;
+        assert!(transaction.activate(&pending)?);
+        assert!(!transaction.activate(&pending)?, "it is not pending any more");
+        Ok(())
+    });
+    assert_eq!(kept, second);
+    due(Some("2026-12-02T08:19:03.123Z"));
+    let kept = write(&|transaction| transaction.revoke(&transaction.current(&user)?.unwrap()));
+    assert_eq!(kept, second, "what is kept outlives the key");
+    due(None);
 }
