@@ -285,3 +285,23 @@ fn a_delivery_is_finished_where_the_file_belongs_to_the_previous_owner() {
     assert_eq!((content(&host, "web.key"), host.status_of(&new)), (new, "active".into()));
     assert_eq!(fs::metadata(host.path("web.key")).unwrap().uid(), 0);
 }
+
+#[test]
+#[ignore = "needs root"]
+fn a_delivery_leaves_the_stage_of_another_one_that_is_stuck() {
+    let host = Host::new();
+    fs::create_dir(host.path("web")).unwrap();
+    host.apikey(&["create", "web", "-q", "--key-file", "web/web.key"]).gives(0, "", "");
+    assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
+    let new = content(&host, "web/web.key");
+    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    let stage = host.path(&format!("web/.web.key.{}", &new[..15]));
+    fs::rename(host.path("web/web.key"), &stage).unwrap();
+    // Whoever owns the folder now is trusted by the other delivery alone.
+    std::os::unix::fs::chown(host.path("web"), Some(65_534), Some(65_534)).unwrap();
+    let other = ["create", "other", "--key-file", "web/web.key", "--key-file-owner", "65534:65534"];
+    let outcome = host.apikey(&other).run();
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("is accepted, and still on its way to"), "{outcome:?}");
+    assert_eq!(fs::read_to_string(stage).unwrap(), new);
+}
