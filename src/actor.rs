@@ -4,6 +4,7 @@ use std::fs;
 
 use nix::unistd::{User as Account, getuid};
 
+use crate::text::printable;
 use crate::user::User;
 
 /// Who is changing keys. Found out before the database is locked, since a directory service that is
@@ -27,7 +28,7 @@ impl Actor {
         let account = Account::from_uid(uid).ok().flatten();
         Actor {
             uid: uid.as_raw(),
-            login: account.and_then(|account| valid(&account.name)),
+            login: account.map(|account| printable(&account.name).into_owned()),
             sudo_user: std::env::var_os("SUDO_USER").and_then(|user| valid(user.to_str()?)),
             audit_uid: fs::read_to_string("/proc/self/loginuid").ok().and_then(|uid| audit_uid(&uid)),
         }

@@ -25,7 +25,7 @@ pub enum Code {
     DbUnavailable,
     /// The operating system's permissions, or a database or folder that others may write.
     Forbidden,
-    /// The key could not be handed over; nothing changed.
+    /// The key could not be handed over; nothing changed, but for what `--revoke-first` has ended.
     Undeliverable,
     /// The key is issued and accepted, but not all of its delivery is done.
     DeliveryPending,
@@ -68,7 +68,11 @@ impl Code {
                 7,
                 "the operating system's permissions, or a database or folder that others may write",
             ),
-            Code::Undeliverable => ("UNDELIVERABLE", 8, "the key could not be handed over; nothing changed"),
+            Code::Undeliverable => (
+                "UNDELIVERABLE",
+                8,
+                "the key could not be handed over; nothing changed, but for what --revoke-first has ended",
+            ),
             Code::DeliveryPending => {
                 ("DELIVERY_PENDING", 9, "the key is issued and accepted, but not all of its delivery is done")
             }

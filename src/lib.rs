@@ -36,7 +36,7 @@ pub use crate::error::{Code, Error, Result};
 pub use crate::key::{Key, KeyHash, Prefix};
 pub use crate::key_file::{EnvName, KeyFile, Mode, Owner};
 pub use crate::name::Name;
-pub use crate::settings::{Change, Changes, Reload, Settings};
+pub use crate::settings::{Change, Changes, Reload};
 pub use crate::store::{Listed, Previous, Record, Status};
 pub use crate::timestamp::Timestamp;
 pub use crate::user::User;

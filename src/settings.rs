@@ -17,20 +17,27 @@ pub struct Settings {
     /// How the reader of the key file is told.
     pub reload: Option<Reload>,
     /// From which age on a key is replaced by a renewal; never, where there is none.
-    pub renew_after: Option<Duration>,
+    pub(crate) renew_after: Option<Duration>,
     /// How much longer the old key is accepted at a renewal.
-    pub renew_grace: Option<Duration>,
+    pub(crate) renew_grace: Option<Duration>,
 }
 
 /// How the reader of a key file is told of a new key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
     /// For `/bin/sh -c`.
-    pub command: String,
+    pub(crate) command: String,
     /// How long it may take.
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// On which machine it was set: the lowercase hex SHA-256 of its `/etc/machine-id`.
-    pub machine: Option<String>,
+    pub(crate) machine: Option<String>,
+}
+
+impl Reload {
+    /// A command for `/bin/sh -c`.
+    pub fn new(command: impl Into<String>) -> Self {
+        Reload { command: command.into(), timeout: None, machine: None }
+    }
 }
 
 /// What becomes of one of the settings.
@@ -78,18 +85,14 @@ impl<T> Change<T> {
 /// What becomes of a user's settings.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
-    /// See [`Settings::name`].
+    /// The label.
     pub name: Change<Name>,
-    /// See [`Settings::lifetime`].
+    /// How long a key is accepted; for none, until it is replaced or revoked.
     pub lifetime: Change<Duration>,
-    /// See [`Settings::key_file`].
+    /// Where a key goes; for none, to whoever asks for it.
     pub key_file: Change<KeyFile>,
-    /// See [`Settings::reload`].
+    /// How the reader of the key file is told.
     pub reload: Change<Reload>,
-    /// See [`Settings::renew_after`].
-    pub renew_after: Change<Duration>,
-    /// See [`Settings::renew_grace`].
-    pub renew_grace: Change<Duration>,
 }
 
 impl Changes {
@@ -100,8 +103,7 @@ impl Changes {
             lifetime: self.lifetime.of(kept.lifetime),
             key_file: self.key_file.of(kept.key_file),
             reload: self.reload.of(kept.reload),
-            renew_after: self.renew_after.of(kept.renew_after),
-            renew_grace: self.renew_grace.of(kept.renew_grace),
+            ..kept
         }
     }
 }

@@ -83,7 +83,7 @@ fn a_delivery_is_written_down_from_its_beginning_to_its_end() {
             "issued bob #4 create",
             "revoked web #2",
             "revoked web #3",
-            "issued web #5 refresh",
+            "issued web #5 refresh, in place of #2",
             "delivered web #5 <folder>/web.key",
         ]
     );

@@ -122,10 +122,7 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     assert_eq!(issued.key_file.unwrap().path(), file.canonicalize().unwrap().to_str().unwrap());
     assert!(service.keys.is_empty() && content() != first);
 
-    let reload = |command: &str| Changes {
-        reload: Change::Set(Reload { command: command.into(), timeout: None, machine: None }),
-        ..Changes::default()
-    };
+    let reload = |command: &str| Changes { reload: Change::Set(Reload::new(command)), ..Changes::default() };
     let failed = authority.refresh(&refresh("web", reload("false")), &mut service).unwrap_err();
     assert_eq!(failed.code(), Code::DeliveryPending);
     let waiting = content();

@@ -213,3 +213,37 @@ fn one_user_s_refresh_leaves_the_others_keys_alone() {
     host.key_from(&["refresh", "bob", "--yes"]);
     assert_eq!(host.status_of(&alice), "active");
 }
+
+#[test]
+fn revoke_first_says_what_it_ended() {
+    let (host, old) = Host::with_key_of("alice");
+    let refreshed = host.apikey(&["refresh", "alice", "-y", "--revoke-first", "--json"]).run().json();
+    assert_eq!(previous(&refreshed), json!([true, old[..15], null]));
+    let retiring = refreshed["key"].as_str().unwrap().to_owned();
+    host.key_from(&["refresh", "alice", "-y", "--grace", "1h"]);
+    host.apikey(&["refresh", "alice", "-y", "--revoke-first"]).gives(
+        0,
+        "<key>\n",
+        issued_to("alice") + "<prefix> is revoked.\n<prefix> is revoked.\n",
+    );
+    assert_eq!((host.status_of(&retiring).as_str(), host.accepted()), ("revoked", 1));
+
+    host.expired_key_of("bob");
+    host.apikey(&["refresh", "bob", "-y", "--revoke-first", "--expires-in", "never"]).gives(
+        0,
+        "<key>\n",
+        issued_to("bob") + "<prefix> had expired.\n",
+    );
+}
+
+#[test]
+fn revoke_first_ends_nothing_where_the_next_key_would_reach_nobody() {
+    let (host, key) = Host::with_key_of("alice");
+    let null = std::fs::OpenOptions::new().write(true).open("/dev/null").unwrap();
+    let outcome = host.apikey(&["refresh", "alice", "-y", "--revoke-first"]).stdout_to(null).run();
+    assert_eq!((outcome.status, host.status_of(&key).as_str()), (8, "active"), "{outcome:?}");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let outcome = host.apikey(&["refresh", "alice", "-y", "--revoke-first"]).stdout_to(full).run();
+    assert_eq!((outcome.status, host.status_of(&key).as_str()), (8, "revoked"), "{outcome:?}");
+    assert!(outcome.stderr.contains(&format!("{} of alice ended, but the key", &key[..15])), "{outcome:?}");
+}

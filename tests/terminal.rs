@@ -155,8 +155,19 @@ fn yes_revokes() {
 fn anything_but_yes_changes_nothing() {
     const CTRL_C: &str = "\x03";
     const CTRL_D: &str = "\x04";
+    let long = format!("y{}, no, wait\r", " ".repeat(15));
     for (args, verb) in QUESTIONS {
-        for answer in ["n\r", "N\r", "\r", "apikey\r", "yes, please\r", CTRL_C, CTRL_D] {
+        for answer in [
+            "n\r",
+            "N\r",
+            "\r",
+            "apikey\r",
+            "yes, please\r",
+            CTRL_C,
+            CTRL_D,
+            &format!("y{CTRL_D}{CTRL_D}"),
+            &long,
+        ] {
             let (host, key) = Host::with_key_of("alice");
             let before = host.contents();
             let mut terminal = Terminal::apikey(&host, args);

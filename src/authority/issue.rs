@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner};
 use crate::settings::{Changes, Reload, Settings};
-use crate::store::{NewDelivery, NewKey, Previous, Record, Transaction, Turn, later};
+use crate::store::{NewDelivery, NewKey, Previous, Record, Status, Transaction, Turn, later};
 use crate::user::User;
 
 /// What key to issue.
@@ -49,6 +49,8 @@ pub(super) struct Issue<'a> {
     pub previous_owner: Option<Owner>,
     pub reload: Option<&'a Reload>,
     pub replace: Replace<'a>,
+    /// Every key of the user that was revoked for it, as it was before.
+    pub revoked_first: Vec<Record>,
 }
 
 /// What becomes of the user's current key.
@@ -79,6 +81,7 @@ pub(super) fn create(
         previous_owner: kept.and_then(|kept| kept.owner),
         reload: None,
         replace: Replace::Nothing,
+        revoked_first: Vec::new(),
     };
     issue.go(turn, recipient)
 }
@@ -108,8 +111,7 @@ impl Issue<'_> {
             transaction.insert_pending(&key, &self.new_key(current.as_ref()), &delivery)
         })?;
         let (record, previous) = tell_and_activate(turn, &pending, self.reload, recipient.reload_stderr())?;
-        let key_file = Some(key_file.clone());
-        Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: false })
+        Ok(self.issued(record, previous, Some(key_file.clone())))
     }
 
     fn to_recipient(&self, turn: &mut Turn<'_>, recipient: &mut dyn Recipient) -> Result<Issued> {
@@ -120,8 +122,7 @@ impl Issue<'_> {
             let retire = |current| transaction.retire(current, self.grace());
             let previous = current.as_ref().map(retire).transpose()?;
             let record = transaction.insert_active(&key, &self.new_key(current.as_ref()))?;
-            let issued =
-                Issued { record, key_file: None, previous, revoked_first: Vec::new(), was_waiting: false };
+            let issued = self.issued(record, previous, None);
             recipient.take(&key, &issued)?;
             Ok(issued)
         })
@@ -140,9 +141,25 @@ impl Issue<'_> {
     }
 
     fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {
-        let in_place_of = current.map(|current| format!(", in place of {}", current.prefix));
+        let in_place_of = current.or(self.revoked_current());
+        let in_place_of = in_place_of.map(|current| format!(", in place of {}", current.prefix));
         let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
         NewKey { user: self.user, settings: self.settings, detail }
+    }
+
+    fn issued(&self, record: Record, previous: Option<Previous>, key_file: Option<KeyFile>) -> Issued {
+        let revoked = self.revoked_current().map(|current| Previous {
+            prefix: current.prefix,
+            revoked: current.status.is_accepted(),
+            valid_until: None,
+        });
+        let previous = previous.or(revoked);
+        Issued { record, key_file, previous, revoked_first: self.revoked_first.clone(), was_waiting: false }
+    }
+
+    /// The key that was the current one until all were revoked.
+    fn revoked_current(&self) -> Option<&Record> {
+        self.revoked_first.iter().find(|key| matches!(key.status, Status::Active | Status::Expired))
     }
 
     fn grace(&self) -> Duration {

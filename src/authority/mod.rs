@@ -83,7 +83,8 @@ impl Authority {
     /// order does not say stays as it is. A delivery that waits for its reader to be told is finished
     /// instead, where the order asks for nothing else.
     ///
-    /// Fails as [`create`](Authority::create) does, but that the user may have a key; with
+    /// Fails as [`create`](Authority::create) does, but that the user may have a key, and that what was to
+    /// be revoked first is revoked, which the message says; with
     /// [`Code::Cancelled`](crate::Code::Cancelled) where it would end a key that was not agreed on.
     pub fn refresh(&mut self, refresh: &Refresh, recipient: &mut dyn Recipient) -> Result<Issued> {
         let (mut turn, left) = self.turn(recipient)?;

@@ -9,7 +9,7 @@ use crate::delivery::{Delivery, End, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::settings::{Change, Changes, Reload};
-use crate::store::{Pending, Previous, Record, Turn};
+use crate::store::{Pending, Record, Turn};
 use crate::user::User;
 
 /// How to replace a user's key.
@@ -42,13 +42,15 @@ pub(super) fn refresh(
     };
     let waiting = left.iter().find(|delivery| delivery.pending.key.user == *user);
     if let Some(waiting) = waiting.filter(|waiting| refresh.is_met_by(waiting)) {
-        return finish(turn, &waiting.pending, agreed, reload, recipient);
+        return finish(turn, waiting.pending.clone(), agreed, reload, recipient);
     }
-    // Of what ends here, the settings that were on their way are the newest.
     let kept = turn.read(|snapshot| snapshot.settings(user))?;
-    let kept_owner = kept.key_file.as_ref().and_then(|key_file| key_file.owner);
-    let base = waiting.map_or(kept, |waiting| waiting.pending.settings.clone());
-    let settings = changes.of(base);
+    // Of what ends here, the settings that were on their way are the newest; the file that was delivered
+    // already belongs to whom they say.
+    let newest = waiting.map_or(&kept, |waiting| &waiting.pending.settings);
+    let in_place = waiting.filter(|waiting| matches!(waiting.end, End::AwaitsReload(_)));
+    let in_place = in_place.map_or(&kept, |waiting| &waiting.pending.settings);
+    let settings = changes.of(newest.clone());
     if reload.is_some() && settings.key_file.is_none() {
         return Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
             .hint("--reload goes with --key-file, or with a key that went to one before"));
@@ -57,24 +59,29 @@ pub(super) fn refresh(
         command: "refresh",
         user,
         settings: &settings,
-        previous_owner: kept_owner,
+        previous_owner: in_place.key_file.as_ref().and_then(|key_file| key_file.owner),
         reload,
         replace: Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
+        revoked_first: Vec::new(),
     };
     if !refresh.revoke_first {
         check_nothing_is_left(left, user)?;
         return issue.go(turn, recipient);
     }
-    let revoked_first = revoke_all(turn, user, agreed)?;
+    if settings.key_file.is_none() {
+        // What is known to reach nobody ends nothing.
+        recipient.check(&turn.store().location().files())?;
+    }
     issue.replace = Replace::Nothing;
-    let ended = revoked_first.iter().map(|key| key.prefix.to_string()).collect::<Vec<_>>().join(", ");
-    let issued = issue.go(turn, recipient).map_err(|error| match ended.as_str() {
+    issue.revoked_first = revoke_all(turn, user, agreed)?;
+    issue.go(turn, recipient).map_err(|error| match listed(&issue.revoked_first).as_str() {
         "" => error,
         ended => error.after(&format!("{ended} of {user} ended")),
-    })?;
-    let first = revoked_first.first();
-    let previous = first.map(|key| Previous { prefix: key.prefix, revoked: true, valid_until: None });
-    Ok(Issued { previous: previous.or(issued.previous), revoked_first, ..issued })
+    })
+}
+
+fn listed(keys: &[Record]) -> String {
+    keys.iter().map(|key| key.prefix.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn revoke_all(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
@@ -87,15 +94,17 @@ fn revoke_all(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Re
 /// Goes on with a key that was delivered and whose reader was not told.
 fn finish(
     turn: &mut Turn<'_>,
-    waiting: &Pending,
+    mut waiting: Pending,
     agreed: Option<&[Prefix]>,
     reload: Option<&Reload>,
     recipient: &dyn Recipient,
 ) -> Result<Issued> {
     let current = turn.read(|snapshot| snapshot.current(&waiting.key.user))?;
     current.iter().try_for_each(|current| check_agreed(current, agreed))?;
-    let (record, previous) = tell_and_activate(turn, waiting, reload, recipient.reload_stderr())?;
-    let key_file = Some(waiting.key_file.clone());
+    // How it is told this time is what is kept, not how it was told in vain.
+    waiting.settings.reload = reload.cloned();
+    let (record, previous) = tell_and_activate(turn, &waiting, reload, recipient.reload_stderr())?;
+    let key_file = Some(waiting.key_file);
     Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: true })
 }
 
@@ -105,13 +114,11 @@ impl Refresh {
         let Delivery { pending: Pending { settings, grace, .. }, end: End::AwaitsReload(_) } = waiting else {
             return false;
         };
-        let Changes { name, lifetime, key_file, reload: _, renew_after, renew_grace } = &self.order.changes;
+        let Changes { name, lifetime, key_file, reload: _ } = &self.order.changes;
         !self.revoke_first
             && name.is_met_by(settings.name.as_ref())
             && lifetime.is_met_by(settings.lifetime.as_ref())
             && key_file.is_met_by(settings.key_file.as_ref())
-            && renew_after.is_met_by(settings.renew_after.as_ref())
-            && renew_grace.is_met_by(settings.renew_grace.as_ref())
             && self.grace.is_none_or(|asked| asked == *grace)
     }
 }

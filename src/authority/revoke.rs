@@ -11,12 +11,9 @@ use crate::user::User;
 pub(super) fn revoke(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
     let (revoked, under_way) = turn.write(|transaction| {
         let held = transaction.held(user)?;
-        let may_be_under_way =
-            held.iter().filter(|key| matches!(key.status, Status::Pending | Status::Expired)).cloned();
-        let under_way: Vec<Pending> = may_be_under_way
-            .map(|key| transaction.delivery_of(key))
-            .filter_map(Result::transpose)
-            .collect::<Result<_>>()?;
+        // Where that can't be read, a stage may stay; it is no reason not to revoke.
+        let under_way: Vec<Pending> =
+            held.iter().filter_map(|key| transaction.delivery_of(key.clone()).ok().flatten()).collect();
         // Those whose time is over too: by the clock alone they are not revoked for good.
         held.iter().try_for_each(|key| transaction.revoke(key))?;
         let revoked = still_to_revoke(held);

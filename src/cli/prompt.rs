@@ -28,16 +28,21 @@ pub fn confirm(question: &str) -> Result<()> {
     let mut ask = || {
         // In the background this stops it, while a signal can still end it.
         tcflush(io::stdin(), FlushArg::TCIFLUSH)?;
-        let signals = HeldOff::begin(&[])?;
+        let signals = HeldOff::begin(&[], &[])?;
         drop(Stderr.write_all(format!("{question} [y/N] ").as_bytes()));
         let length = signals.read_line(&mut line)?;
-        // Of a longer line nothing is left for the shell.
-        tcflush(io::stdin(), FlushArg::TCIFLUSH)?;
+        if length == Some(line.len()) {
+            // Of a longer line nothing is left for the shell.
+            tcflush(io::stdin(), FlushArg::TCIFLUSH)?;
+        }
         Ok(length)
     };
     match ask().map_err(|error| unanswered(&error))? {
-        Some(length) => match line[..length].trim_ascii() {
-            b"y" | b"Y" | b"yes" | b"Yes" | b"YES" => Ok(()),
+        // With Enter: the end of the input says nothing.
+        Some(length) => match line[..length].strip_suffix(b"\n").map(|line| line.trim_ascii()) {
+            Some(answer) if answer.eq_ignore_ascii_case(b"y") || answer.eq_ignore_ascii_case(b"yes") => {
+                Ok(())
+            }
             _ => Err(cancelled()),
         },
         None => {
@@ -57,7 +62,7 @@ pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
         hidden.local_flags -= LocalFlags::ECHO;
         // In the background this stops it, while a signal can still end it.
         tcsetattr(io::stdin(), SetArg::TCSANOW, &before)?;
-        let signals = HeldOff::begin(&ending)?;
+        let signals = HeldOff::begin(&ending, &[Signal::SIGTSTP])?;
         // What is typed at the prompt is neither shown nor thrown away, but what was typed before it is,
         // and what is typed past the end: that must not be shown either.
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &hidden)?;
@@ -67,11 +72,12 @@ pub fn read_hidden(prompt: &str, line: &mut [u8]) -> Result<usize> {
         drop(Stderr.write_all(b"\n"));
         read
     };
-    read().map_err(|error| unanswered(&error))?.ok_or_else(cancelled)
+    let length = read().map_err(|error| unanswered(&error))?.ok_or_else(cancelled)?;
+    Ok(length - usize::from(line[..length].ends_with(b"\n")))
 }
 
 /// Signals that are held off until this is dropped: those that came act then, but for Ctrl-C, which is
-/// taken. Ctrl-Z is, too, so that nobody is left at a terminal that is not as it was.
+/// taken. Where the terminal is not as it was, Ctrl-Z is, too: nobody is to be left with it like that.
 struct HeldOff {
     interrupt: SignalFd,
     ending: SignalFd,
@@ -79,7 +85,7 @@ struct HeldOff {
 }
 
 impl HeldOff {
-    fn begin(ending: &[Signal]) -> io::Result<Self> {
+    fn begin(ending: &[Signal], stopping: &[Signal]) -> io::Result<Self> {
         // One that is ignored would come all the same where it is held off.
         let ignored = ignored_signals();
         let heeded = |signals: &[Signal]| -> SigSet {
@@ -88,12 +94,12 @@ impl HeldOff {
         let (interrupt, ending) = (heeded(&[Signal::SIGINT]), heeded(ending));
         let seen = |signals: &SigSet| SignalFd::with_flags(signals, SfdFlags::SFD_CLOEXEC);
         let (interrupt_came, ending_came) = (seen(&interrupt)?, seen(&ending)?);
-        let all: SigSet = interrupt.iter().chain(ending.iter()).chain([Signal::SIGTSTP]).collect();
+        let all: SigSet = interrupt.iter().chain(ending.iter()).chain(stopping.iter().copied()).collect();
         let before = all.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         Ok(HeldOff { interrupt: interrupt_came, ending: ending_came, before })
     }
 
-    /// Reads a line from standard input; `None` where a signal came first.
+    /// Reads a line with its end from standard input; `None` where a signal came first.
     fn read_line(&self, line: &mut [u8]) -> io::Result<Option<usize>> {
         let stdin = io::stdin();
         let mut length = 0;
@@ -112,9 +118,10 @@ impl HeldOff {
                 return Ok(None);
             }
             let read = stream::read(&mut line[length..])?;
-            let new = &line[length..length + read];
-            if let Some(end) = new.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
-                return Ok(Some(length + end));
+            let end = line[length..length + read].iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            if let Some(end) = end {
+                line[length + end] = b'\n';
+                return Ok(Some(length + end + 1));
             }
             length += read;
             if read == 0 {

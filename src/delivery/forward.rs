@@ -59,22 +59,16 @@ pub fn send(
     Ok(pending)
 }
 
-/// Opens the file's folder, and removes from it the stages of this file whose keys are on no way: a run
-/// that made one was killed before its key was issued, or its key was revoked since.
+/// Opens the file's folder, and removes from it the stages of this file whose keys nobody accepts: a run
+/// that made one was killed before its key was issued, or its key has ended since.
 fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
     let target = Target::open(parcel.key_file, parcel.previous_owner)?;
     check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
-    let staged = target.staged()?;
-    if !staged.is_empty() {
-        let pending = turn.read(|snapshot| snapshot.pending()).map_err(|error| Obstacle {
-            reason: format!("which keys are on their way is unknown: {error}"),
-            hint: error.what_to_do().unwrap_or("try again").to_owned(),
-        })?;
-        let is_pending = |prefix| pending.iter().any(|pending| pending.key.prefix == prefix);
-        // Nobody accepts the key in it: it is not worth failing for.
-        staged.into_iter().filter(|prefix| !is_pending(*prefix)).for_each(|prefix| {
+    for prefix in target.staged()? {
+        // Where that is not known, or it can't be removed, it stays: that is not worth failing for.
+        if matches!(turn.read(|snapshot| snapshot.accepts(prefix)), Ok(false)) {
             let _ = target.remove_stage(prefix);
-        });
+        }
     }
     Ok(target)
 }
@@ -118,7 +112,7 @@ fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<()> {
     Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error())
 }
 
-/// The second transaction.
+/// The second transaction. Where another run has done it, there is nothing to do.
 pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
@@ -129,11 +123,16 @@ pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Optio
             );
         }
         let current = transaction.current(user)?;
+        if let Some(done) = current.as_ref().filter(|current| current.prefix == *prefix) {
+            return Ok((done.clone(), None));
+        }
         let retire = |current| transaction.retire(current, pending.grace);
         let previous = current.as_ref().map(retire).transpose()?;
         if !transaction.activate(pending)? {
             let message = format!("{prefix} of {user} was revoked before its delivery was done");
-            return Err(Error::new(Code::NoKey, message));
+            return Err(
+                Error::new(Code::NoKey, message).hint(format!("`apikey refresh {user}` issues another"))
+            );
         }
         Ok((Record { status: Status::Active, ..pending.key.clone() }, previous))
     })

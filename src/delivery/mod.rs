@@ -33,7 +33,8 @@ use std::fmt;
 pub(crate) use self::forward::{NewParcel, discard, send, tell_and_activate};
 pub(crate) use self::recover::recover;
 use crate::error::{Code, Error};
-use crate::store::Pending;
+use crate::key_file::KeyFile;
+use crate::store::{Pending, Record};
 
 /// A delivery that an earlier run left, and what became of it.
 #[derive(Debug)]
@@ -60,6 +61,16 @@ pub enum End {
 impl Delivery {
     pub(crate) fn of(pending: &Pending, end: End) -> Self {
         Delivery { pending: pending.clone(), end }
+    }
+
+    /// The key, as it was when it was found on its way.
+    pub fn key(&self) -> &Record {
+        &self.pending.key
+    }
+
+    /// The file that it is, or was, on its way to.
+    pub fn key_file(&self) -> &KeyFile {
+        &self.pending.key_file
     }
 
     /// Whether it has come to its end.

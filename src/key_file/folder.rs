@@ -32,7 +32,7 @@ impl Folder {
     pub fn open(path: &Path, trusted: Trusted) -> Result<Self, Obstacle> {
         let failed = |error: io::Error| Obstacle {
             reason: format!("cannot open the folder {}: {error}", path.display()),
-            hint: "see to that, or name another file with --key-file".into(),
+            hint: "see to that, or use another folder".into(),
         };
         let open = |at: BorrowedFd<'_>, name: &Path, flags| {
             openat(at, name, ONLY_A_FOLDER | flags, Mode::empty())

@@ -3,8 +3,8 @@
 //! - The new content is staged beside the key file, as `.NAME.PREFIX`: given owner and mode, and only
 //!   then the key. A rename puts it in place.
 //! - Nothing is replaced but a key file, or an empty file: whatever else is there stays. Nothing is
-//!   removed but a stage: what is named like one and holds a part of a key, or the key it is named
-//!   after.
+//!   removed but a regular file that is named as a stage of this file, and not where it holds the whole
+//!   of another key than the one it is named after.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};

@@ -57,6 +57,12 @@ impl<'store> Snapshot<'store> {
         })
     }
 
+    /// Whether the key with this prefix is accepted.
+    pub fn accepts(&self, prefix: Prefix) -> Result<bool> {
+        let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE prefix = ?1");
+        Ok(self.all(sql, [prefix.bits()], Record::read)?.iter().any(|key| key.status.is_accepted()))
+    }
+
     /// The user's current key: the active one, or the one that was until it expired.
     pub fn current(&self, user: &User) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE user = ?1 AND status = 'active'");

@@ -125,13 +125,22 @@ impl Transaction<'_> {
         Ok(Previous { prefix: current.prefix, revoked: accepted && valid_until.is_none(), valid_until })
     }
 
-    /// Revokes a key at once and for good. What was revoked before keeps its time.
+    /// Revokes a key at once and for good. What was revoked before keeps its time. The settings that a
+    /// pending one was to bring are kept all the same: its file may be in place already.
     pub fn revoke(&self, key: &Record) -> Result<()> {
+        if matches!(key.status, Status::Pending | Status::Expired) {
+            self.keep_settings_of(key)?;
+        }
         self.end(key, "revoked")
     }
 
-    /// Revokes a key whose delivery is given up.
+    /// Revokes a key whose delivery is given up. What it was to bring is kept only where nothing else is:
+    /// a key that was to go into a file is never followed by one that goes elsewhere.
     pub fn undo(&self, pending: &Pending) -> Result<()> {
+        match self.current(&pending.key.user)? {
+            Some(_) => self.forget_settings_of(&pending.key)?,
+            None => self.keep_settings_of(&pending.key)?,
+        }
         self.end(&pending.key, "undone")
     }
 
@@ -212,10 +221,21 @@ impl Transaction<'_> {
         self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
     }
 
+    /// Keeps what a pending key was to bring, where it is one, unread: no damage to it is to stand in the
+    /// way of the key's end.
+    fn keep_settings_of(&self, pending: &Record) -> Result<()> {
+        let parameters = params![pending.user.as_str(), pending.prefix.bits()];
+        let make_room = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 AND EXISTS \
+                         (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2)";
+        let keep = "UPDATE settings SET pending_key = 0, due_at = NULL, grace_ms = NULL, reload_pending = NULL \
+                    WHERE user = ?1 AND pending_key = ?2";
+        self.execute(make_room, parameters)?;
+        self.execute(keep, parameters).map(drop)
+    }
+
     fn end(&self, key: &Record, event: &str) -> Result<()> {
         let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
         self.set_status(key, Status::Revoked, Some(revoked_at))?;
-        self.forget_settings_of(key)?;
         let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
             AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
         self.execute(no_longer_due, [key.user.as_str()])?;

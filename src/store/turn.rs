@@ -1,5 +1,7 @@
 //! The right to write: whoever has it is the one who changes keys, until it is dropped.
 
+use rusqlite::TransactionBehavior;
+
 use super::lock::WriteLock;
 use super::{Snapshot, Store, Transaction};
 use crate::actor::Actor;
@@ -28,9 +30,12 @@ impl<'store> Turn<'store> {
         Ok(Turn { store, _lock: lock, actor, clock })
     }
 
-    /// Looks at the keys as they stand now.
+    /// Looks at the keys as they stand now. Fails with [`Code::DbUnavailable`] where they may not be
+    /// written: nothing is to be done about files either then.
     pub fn read<T>(&self, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        self.store.read(self.now(), look)
+        let (transaction, standing) = self.store.begin(TransactionBehavior::Immediate)?;
+        self.store.check_may_write(standing)?;
+        look(&Snapshot { connection: &transaction, location: &self.store.location, now: self.now() })
     }
 
     /// Does `work` as one immediate transaction, which is committed where that succeeds and undone

@@ -51,7 +51,9 @@ impl Store {
 
     /// Makes a database that has no log one that has, unless the one who held the lock before did.
     fn turn_log_on(&mut self) -> Result<()> {
-        self.check_writable()?;
+        // Nothing but a transaction has looked at it yet.
+        let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
+        self.check_may_write(standing)?;
         let turn_on = |connection: &Connection| {
             let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
             if mode == "wal" {
@@ -99,13 +101,7 @@ impl Store {
         Ok(transaction)
     }
 
-    /// Checks, before anything but a transaction changes the file, that a transaction would.
-    fn check_writable(&self) -> Result<()> {
-        let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
-        self.check_may_write(standing)
-    }
-
-    fn check_may_write(&self, standing: Standing) -> Result<()> {
+    pub(super) fn check_may_write(&self, standing: Standing) -> Result<()> {
         match standing {
             Standing::Newest | Standing::Older { .. } => Ok(()),
             Standing::Newer | Standing::Unreadable(_) | Standing::Foreign => {
@@ -127,8 +123,10 @@ impl Store {
         let connection = self.connection()?;
         let checkpoint = |mode| checkpoint(connection, mode).map_err(|error| self.failed(&error));
         if checkpoint(Checkpoint::Noop)?.in_log >= CHECKPOINT_PAGES {
-            self.check_writable()?;
-            checkpoint(Checkpoint::Passive)?;
+            let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
+            if self.check_may_write(standing).is_ok() {
+                checkpoint(Checkpoint::Passive)?;
+            }
         }
         self.begin(TransactionBehavior::Immediate)
     }

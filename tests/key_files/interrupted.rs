@@ -305,3 +305,84 @@ fn a_delivery_leaves_the_stage_of_another_one_that_is_stuck() {
     assert!(outcome.stderr.contains("is accepted, and still on its way to"), "{outcome:?}");
     assert_eq!(fs::read_to_string(stage).unwrap(), new);
 }
+
+/// A host where the first delivery to `web` was interrupted with the key staged, and that key.
+fn host_with_first_delivery_staged() -> (Host, String) {
+    let host = Host::new();
+    let create = ["refresh", "web", "-y", "--key-file", "web.key", "--reload", "false"];
+    assert_eq!(host.apikey(&create).run().status, 9);
+    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    let key = content(&host, "web.key");
+    fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &key[..15]))).unwrap();
+    (host, key)
+}
+
+#[test]
+fn a_key_that_was_to_go_into_a_file_is_never_followed_by_one_on_standard_output() {
+    let followed = |host: &Host, why: &str| {
+        host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+        assert_eq!(host.status_of(&content(host, "web.key")), "active", "{why}");
+        let left: Vec<String> = host.names().into_iter().filter(|name| name.starts_with('.')).collect();
+        assert!(left.is_empty(), "{why}: {left:?}");
+    };
+    let (host, _) = host_with_first_delivery_staged();
+    fs::create_dir(host.path("web.key")).unwrap();
+    let failed = host.apikey(&["refresh", "web", "-y", "--revoke-first"]).run();
+    assert!(failed.status == 8 && failed.stderr.contains(" of web ended, but the key cannot be handed over"));
+    assert_eq!(host.accepted(), 0);
+    fs::remove_dir(host.path("web.key")).unwrap();
+    followed(&host, "what was to be issued in its place failed");
+
+    let (host, _) = host_with_first_delivery_staged();
+    host.execute("UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE status = 'pending'");
+    assert_eq!(host.apikey(&["create", "bob"]).run().status, 0);
+    followed(&host, "it expired on its way");
+
+    let (host, key) = host_with_first_delivery_staged();
+    fs::remove_file(host.path(&format!(".web.key.{}", &key[..15]))).unwrap();
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    followed(&host, "it was revoked");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_owner_of_a_file_that_was_delivered_to_is_remembered_when_its_key_is_revoked() {
+    for how in
+        [&["refresh", "web", "-yq", "--revoke-first", "--key-file", "web.key"][..], &["revoke", "web", "-yq"]]
+    {
+        let host = host_with_key_file();
+        let theirs = ["--key-file", "web.key", "--key-file-owner", "65534:65534", "--reload", "false"];
+        assert_eq!(host.apikey(&[&["refresh", "web", "-y"], &theirs[..]].concat()).run().status, 9);
+        host.apikey(how).gives(0, "", "");
+        host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+        assert_eq!(host.status_of(&content(&host, "web.key")), "active", "{how:?}");
+    }
+}
+
+#[test]
+fn no_file_is_touched_for_a_newer_database_which_may_only_be_read() {
+    let (host, pending) = host_with_pending("stage");
+    let (old, stage) = (content(&host, "web.key"), host.path(&format!(".web.key.{}", &pending[..15])));
+    host.write(".web.key.ak_0123456789ab", b"ak_0123");
+    host.execute("PRAGMA user_version = 2001");
+    for args in [
+        &["create", "other"][..],
+        &["refresh", "web", "-y", "--reload", "touch reloaded"],
+        &["revoke", "web", "-y"],
+        &["create", "third", "--key-file", "web.key"],
+    ] {
+        assert_eq!(host.apikey(args).run().status, 6, "{args:?}");
+        assert_eq!(content(&host, "web.key"), old, "{args:?}");
+        assert!(stage.exists() && host.path(".web.key.ak_0123456789ab").exists(), "{args:?}");
+        assert!(!host.path("reloaded").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn the_stage_of_a_key_that_is_accepted_is_left_whatever_the_database_lacks() {
+    let (host, pending) = host_with_pending("stage");
+    host.execute("DELETE FROM settings WHERE pending_key <> 0");
+    assert_ne!(host.apikey(&["refresh", "web", "-y"]).run().status, 0);
+    assert_eq!(host.status_of(&pending), "pending");
+    assert_eq!(content(&host, &format!(".web.key.{}", &pending[..15])), pending);
+}

@@ -216,3 +216,23 @@ fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
     }
     assert_eq!(host.accepted(), 2);
 }
+
+#[test]
+fn two_runs_that_tell_the_same_reader_with_no_lock_between_them_say_what_is_so() {
+    // The lock's file is gone, and another run comes while this one tells the reader.
+    for (meanwhile, status, accepted) in [("refresh web -yq --reload true", 0, 1), ("revoke web -yq", 4, 0)] {
+        let host = host_with_key_file();
+        let reload = format!("rm keys.db-lock; {APIKEY} --db keys.db {meanwhile}");
+        let outcome = host.apikey(&["refresh", "web", "-yq", "--reload", &reload]).run();
+        assert_eq!((outcome.status, host.accepted()), (status, accepted), "{meanwhile}: {outcome:?}");
+    }
+}
+
+#[test]
+fn how_the_reader_was_told_in_the_end_is_what_is_kept() {
+    let host = host_with_key_file();
+    assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "exit 7"]).run().status, 9);
+    host.apikey(&["refresh", "web", "-yq", "--reload", "true"]).gives(0, "", "");
+    let kept: String = host.sqlite().query_row("SELECT reload FROM settings", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, "true");
+}

@@ -16,6 +16,7 @@ use crate::error::Result;
 use crate::key::{Key, Prefix};
 use crate::name::Name;
 use crate::settings::{Change, Changes, Reload};
+use crate::store::Status;
 use crate::timestamp::Timestamp;
 
 /// Replace a user's key and print the new one, once
@@ -66,7 +67,7 @@ pub struct Refresh {
     #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
     reload: Option<String>,
 
-    /// End the old key first: for one that leaked
+    /// End all keys first: for one that leaked
     ///
     /// That is, all keys of the user, in a transaction of their own, before the new one is issued. From
     /// then until the new key is in its file, the file's reader has no key that is accepted. Where the new
@@ -97,13 +98,12 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     };
     let (mut authority, agreed) =
         confirmed(&user, args.yes, "Replace", output, || global.open_or_create(), ending)?;
-    let reload = args.reload.map(|command| Reload { command, timeout: None, machine: None });
+    let reload = args.reload.map(Reload::new);
     let changes = Changes {
         name: Change::set(args.name),
         lifetime: args.expires_in.unwrap_or_default(),
         key_file: Change::set(key_file),
         reload: reload.map_or(Change::TakeAway, Change::Set),
-        ..Changes::default()
     };
     let request = Request {
         order: Order { user, changes },
@@ -114,8 +114,9 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let mut caller = Caller::new(output, write_json);
     let issued = authority.refresh(&request, &mut caller)?;
     caller.tell(&issued)?;
-    for revoked in &issued.revoked_first {
-        output.note(&format!("{} is revoked.", revoked.prefix));
+    for key in &issued.revoked_first {
+        let what = if key.status == Status::Expired { "had expired" } else { "is revoked" };
+        output.note(&format!("{} {what}.", key.prefix));
     }
     if let Some(previous) = issued.previous.filter(|_| issued.revoked_first.is_empty()) {
         output.note(&match previous.valid_until {
