@@ -91,7 +91,8 @@ pub struct Changes {
     pub lifetime: Change<Duration>,
     /// Where a key goes; for none, to whoever asks for it.
     pub key_file: Change<KeyFile>,
-    /// How the reader of the key file is told.
+    /// How the reader of the key file is told. A command that is kept is not run: it is run where it is
+    /// said.
     pub reload: Change<Reload>,
 }
 

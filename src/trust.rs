@@ -23,11 +23,11 @@ const STICKY: u32 = 0o1000;
 /// As many as Linux follows: path_resolution(7).
 const MOST_LINKS: u32 = 40;
 
-/// Whose files and folders are safe: root's, the caller's, those of up to two more, and those of a
+/// Whose files and folders are safe: root's, the caller's, those of up to three more, and those of a
 /// group.
 #[derive(Clone, Copy, Debug)]
 pub struct Trusted {
-    also: [Option<u32>; 2],
+    also: [Option<u32>; 3],
     group: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ pub struct Obstacle {
 
 impl Trusted {
     /// Root, the caller, and the users with these uids.
-    pub fn with(also: [Option<u32>; 2]) -> Self {
+    pub fn with(also: [Option<u32>; 3]) -> Self {
         Trusted { also, group: None }
     }
 
@@ -130,7 +130,7 @@ pub enum Unresolved {
 /// `folder` as an absolute path with no link in it. What is a link on the way can't be swapped by
 /// anybody but those whose links are followed; the rest of the way is for who opens it to check.
 pub fn resolve(folder: &Path, links: Links) -> Result<PathBuf, Unresolved> {
-    let trusted = Trusted::with([None, None]);
+    let trusted = Trusted::with([None; 3]);
     let absolute = std::path::absolute(folder).map_err(Unresolved::Io)?;
     let mut names: Vec<OsString> = parts(&absolute);
     let mut resolved = PathBuf::from("/");

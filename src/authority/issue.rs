@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner};
 use crate::settings::{Changes, Reload, Settings};
-use crate::store::{NewDelivery, NewKey, Previous, Record, Status, Transaction, Turn, later};
+use crate::store::{NewDelivery, NewKey, Previous, Record, Transaction, Turn, later};
 use crate::user::User;
 
 /// What key to issue.
@@ -46,11 +46,13 @@ pub(super) struct Issue<'a> {
     pub user: &'a User,
     pub settings: &'a Settings,
     /// Whose the file that is replaced may be, too.
-    pub previous_owner: Option<Owner>,
+    pub previous_owners: [Option<Owner>; 2],
     pub reload: Option<&'a Reload>,
     pub replace: Replace<'a>,
     /// Every key of the user that was revoked for it, as it was before.
     pub revoked_first: Vec<Record>,
+    /// Which of them was the current one.
+    pub ended: Option<Record>,
 }
 
 /// What becomes of the user's current key.
@@ -78,10 +80,11 @@ pub(super) fn create(
         command: "create",
         user: &order.user,
         settings: &settings,
-        previous_owner: kept.and_then(|kept| kept.owner),
+        previous_owners: [kept.and_then(|kept| kept.owner), None],
         reload: None,
         replace: Replace::Nothing,
         revoked_first: Vec::new(),
+        ended: None,
     };
     issue.go(turn, recipient)
 }
@@ -101,8 +104,8 @@ impl Issue<'_> {
 
     fn to_file(&self, turn: &mut Turn<'_>, key_file: &KeyFile, recipient: &dyn Recipient) -> Result<Issued> {
         let key = new_key(turn)?;
-        let (user, previous_owner) = (self.user, self.previous_owner);
-        let pending = send(turn, &NewParcel { key: &key, user, key_file, previous_owner }, |transaction| {
+        let (user, previous_owners) = (self.user, self.previous_owners);
+        let pending = send(turn, &NewParcel { key: &key, user, key_file, previous_owners }, |transaction| {
             // The second transaction must not fail for it.
             later(transaction.now(), self.grace())?;
             let current = self.current(transaction)?;
@@ -141,25 +144,20 @@ impl Issue<'_> {
     }
 
     fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {
-        let in_place_of = current.or(self.revoked_current());
+        let in_place_of = current.or(self.ended.as_ref());
         let in_place_of = in_place_of.map(|current| format!(", in place of {}", current.prefix));
         let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
         NewKey { user: self.user, settings: self.settings, detail }
     }
 
     fn issued(&self, record: Record, previous: Option<Previous>, key_file: Option<KeyFile>) -> Issued {
-        let revoked = self.revoked_current().map(|current| Previous {
+        let revoked = self.ended.as_ref().map(|current| Previous {
             prefix: current.prefix,
             revoked: current.status.is_accepted(),
             valid_until: None,
         });
         let previous = previous.or(revoked);
         Issued { record, key_file, previous, revoked_first: self.revoked_first.clone(), was_waiting: false }
-    }
-
-    /// The key that was the current one until all were revoked.
-    fn revoked_current(&self) -> Option<&Record> {
-        self.revoked_first.iter().find(|key| matches!(key.status, Status::Active | Status::Expired))
     }
 
     fn grace(&self) -> Duration {
@@ -175,7 +173,7 @@ impl Issue<'_> {
 fn new_key(turn: &Turn<'_>) -> Result<Key> {
     loop {
         let key = Key::generate()?;
-        if !turn.store().has_prefix(key.prefix(), turn.now())? {
+        if turn.store().with_prefix(key.prefix(), turn.now())?.is_none() {
             return Ok(key);
         }
     }

@@ -102,8 +102,8 @@ impl Authority {
         agreed: Option<&[Prefix]>,
         recipient: &mut dyn Recipient,
     ) -> Result<Vec<Record>> {
-        let (mut turn, _) = self.turn(recipient)?;
-        revoke::revoke(&mut turn, user, agreed)
+        let (mut turn, left) = self.turn(recipient)?;
+        revoke::revoke(&mut turn, &left, user, agreed)
     }
 
     /// Finishes or undoes what earlier runs left, as every call that changes something does first.

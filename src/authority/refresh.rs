@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::Recipient;
 use super::issue::{Issue, Issued, Order, Replace, check_nothing_is_left};
 use super::revoke::{check_agreed, revoke};
-use crate::delivery::{Delivery, End, tell_and_activate};
+use crate::delivery::{Delivery, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
-use crate::settings::{Change, Changes, Reload};
+use crate::settings::{Change, Changes, Reload, Settings};
 use crate::store::{Pending, Record, Turn};
 use crate::user::User;
 
@@ -45,12 +45,11 @@ pub(super) fn refresh(
         return finish(turn, waiting.pending.clone(), agreed, reload, recipient);
     }
     let kept = turn.read(|snapshot| snapshot.settings(user))?;
-    // Of what ends here, the settings that were on their way are the newest; the file that was delivered
-    // already belongs to whom they say.
+    // Of what ends here, the settings that were on their way are the newest. Whose the file is depends on
+    // how far that was.
     let newest = waiting.map_or(&kept, |waiting| &waiting.pending.settings);
-    let in_place = waiting.filter(|waiting| matches!(waiting.end, End::AwaitsReload(_)));
-    let in_place = in_place.map_or(&kept, |waiting| &waiting.pending.settings);
     let settings = changes.of(newest.clone());
+    let owner = |settings: &Settings| settings.key_file.as_ref().and_then(|key_file| key_file.owner);
     if reload.is_some() && settings.key_file.is_none() {
         return Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
             .hint("--reload goes with --key-file, or with a key that went to one before"));
@@ -59,10 +58,11 @@ pub(super) fn refresh(
         command: "refresh",
         user,
         settings: &settings,
-        previous_owner: in_place.key_file.as_ref().and_then(|key_file| key_file.owner),
+        previous_owners: [owner(&kept), owner(newest)],
         reload,
         replace: Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
         revoked_first: Vec::new(),
+        ended: None,
     };
     if !refresh.revoke_first {
         check_nothing_is_left(left, user)?;
@@ -73,7 +73,8 @@ pub(super) fn refresh(
         recipient.check(&turn.store().location().files())?;
     }
     issue.replace = Replace::Nothing;
-    issue.revoked_first = revoke_all(turn, user, agreed)?;
+    issue.ended = turn.read(|snapshot| snapshot.current(user))?;
+    issue.revoked_first = revoke_all(turn, left, user, agreed)?;
     issue.go(turn, recipient).map_err(|error| match listed(&issue.revoked_first).as_str() {
         "" => error,
         ended => error.after(&format!("{ended} of {user} ended")),
@@ -84,8 +85,13 @@ fn listed(keys: &[Record]) -> String {
     keys.iter().map(|key| key.prefix.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn revoke_all(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
-    match revoke(turn, user, agreed) {
+fn revoke_all(
+    turn: &mut Turn<'_>,
+    left: &[Delivery],
+    user: &User,
+    agreed: Option<&[Prefix]>,
+) -> Result<Vec<Record>> {
+    match revoke(turn, left, user, agreed) {
         Err(error) if error.code() == Code::NoKey => Ok(Vec::new()),
         revoked => revoked,
     }
@@ -111,11 +117,12 @@ fn finish(
 impl Refresh {
     /// Whether `waiting`, which was delivered and waits for its reader to be told, is what it asks for.
     fn is_met_by(&self, waiting: &Delivery) -> bool {
-        let Delivery { pending: Pending { settings, grace, .. }, end: End::AwaitsReload(_) } = waiting else {
-            return false;
-        };
-        let Changes { name, lifetime, key_file, reload: _ } = &self.order.changes;
-        !self.revoke_first
+        let Pending { settings, grace, .. } = &waiting.pending;
+        let Changes { name, lifetime, key_file, reload } = &self.order.changes;
+        waiting.is_in_place()
+            && !self.revoke_first
+            // Whether its reader is told is for the caller to say.
+            && *reload != Change::Keep
             && name.is_met_by(settings.name.as_ref())
             && lifetime.is_met_by(settings.lifetime.as_ref())
             && key_file.is_met_by(settings.key_file.as_ref())

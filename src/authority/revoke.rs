@@ -1,19 +1,27 @@
 //! Revoking all that a user has.
 
 use super::show::no_key;
-use crate::delivery::discard;
+use crate::delivery::{Delivery, discard};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::store::{Pending, Record, Snapshot, Status, Turn};
 use crate::user::User;
 
 /// What [`Authority::revoke`](super::Authority::revoke) does.
-pub(super) fn revoke(turn: &mut Turn<'_>, user: &User, agreed: Option<&[Prefix]>) -> Result<Vec<Record>> {
+pub(super) fn revoke(
+    turn: &mut Turn<'_>,
+    left: &[Delivery],
+    user: &User,
+    agreed: Option<&[Prefix]>,
+) -> Result<Vec<Record>> {
     let (revoked, under_way) = turn.write(|transaction| {
         let held = transaction.held(user)?;
         // Where that can't be read, a stage may stay; it is no reason not to revoke.
         let under_way: Vec<Pending> =
             held.iter().filter_map(|key| transaction.delivery_of(key.clone()).ok().flatten()).collect();
+        // Whose file was delivered already, its settings are those of the file.
+        let in_place = left.iter().filter(|delivery| delivery.is_in_place() && delivery.key().user == *user);
+        in_place.map(Delivery::key).try_for_each(|key| transaction.keep_in_place(key))?;
         // Those whose time is over too: by the clock alone they are not revoked for good.
         held.iter().try_for_each(|key| transaction.revoke(key))?;
         let revoked = still_to_revoke(held);

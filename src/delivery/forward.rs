@@ -18,7 +18,7 @@ pub struct NewParcel<'a> {
     pub user: &'a User,
     pub key_file: &'a KeyFile,
     /// Whose the file that is replaced may be, too.
-    pub previous_owner: Option<Owner>,
+    pub previous_owners: [Option<Owner>; 2],
 }
 
 /// Puts a key into its file: steps 1 to 3. `issue` is the first transaction.
@@ -48,7 +48,9 @@ pub fn send(
         // What a file system reports is not always what it did: what the file holds counts.
         match target.holds(&pending.key.key_hash) {
             Ok(true) => {}
-            Ok(false) if give_up(turn, &pending, Some(&target)).is_ok() => return Err(none_issued(obstacle)),
+            Ok(false) if give_up(turn, &pending, Some(&target), false).is_ok() => {
+                return Err(none_issued(obstacle));
+            }
             _ => {
                 let why = format!("it lies in {}: {}", target.stage(prefix).display(), obstacle.reason);
                 return Err(Delivery::of(&pending, End::Stuck(why)).error());
@@ -62,11 +64,12 @@ pub fn send(
 /// Opens the file's folder, and removes from it the stages of this file whose keys nobody accepts: a run
 /// that made one was killed before its key was issued, or its key has ended since.
 fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
-    let target = Target::open(parcel.key_file, parcel.previous_owner)?;
+    let target = Target::open(parcel.key_file, parcel.previous_owners)?;
     check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
     for prefix in target.staged()? {
         // Where that is not known, or it can't be removed, it stays: that is not worth failing for.
-        if matches!(turn.read(|snapshot| snapshot.accepts(prefix)), Ok(false)) {
+        let Ok(key) = turn.store().with_prefix(prefix, turn.now()) else { continue };
+        if !key.is_some_and(|key| key.status.is_accepted()) {
             let _ = target.remove_stage(prefix);
         }
     }
@@ -81,8 +84,13 @@ pub fn tell_and_activate(
     reload: Option<&Reload>,
     reload_stderr: Stdio,
 ) -> Result<(Record, Option<Previous>)> {
-    if let Some(reload) = reload {
-        run(reload, pending, reload_stderr)?;
+    if let Some(reload) = reload
+        && let Err(failed) = run(reload, pending, reload_stderr)
+    {
+        // Where another run has told the reader meanwhile, it is done.
+        let current = turn.read(|snapshot| snapshot.current(&pending.key.user))?;
+        let done = current.filter(|current| current.prefix == pending.key.prefix);
+        return done.map(|done| (done, None)).ok_or(failed);
     }
     complete(turn, pending).map_err(|error| match error.code() {
         Code::DeliveryPending | Code::NoKey => error,
@@ -116,39 +124,49 @@ fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<()> {
 pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
+        let current = transaction.current(user)?;
+        if let Some(done) = current.as_ref().filter(|current| current.prefix == *prefix) {
+            return Ok((done.clone(), None));
+        }
         if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
             let message = format!("{prefix} of {user} has expired before its delivery was done");
             return Err(
                 Error::new(Code::DeliveryPending, message).hint(format!("run `apikey refresh {user}` again"))
             );
         }
-        let current = transaction.current(user)?;
-        if let Some(done) = current.as_ref().filter(|current| current.prefix == *prefix) {
-            return Ok((done.clone(), None));
-        }
         let retire = |current| transaction.retire(current, pending.grace);
         let previous = current.as_ref().map(retire).transpose()?;
         if !transaction.activate(pending)? {
-            let message = format!("{prefix} of {user} was revoked before its delivery was done");
-            return Err(
-                Error::new(Code::NoKey, message).hint(format!("`apikey refresh {user}` issues another"))
-            );
+            return Err(not_pending(&pending.key));
         }
         Ok((Record { status: Status::Active, ..pending.key.clone() }, previous))
     })
 }
 
-/// Revokes a pending key, and only then removes its stage, where that can be reached.
-pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>) -> Result<()> {
-    turn.write(|transaction| transaction.undo(pending))?;
+/// Revokes a pending key, and only then removes its stage, where that can be reached. What it was to bring
+/// is kept where it was `issued` and nothing else is kept.
+pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>, issued: bool) -> Result<()> {
+    turn.write(|transaction| {
+        if issued {
+            transaction.keep_where_nothing_is(&pending.key)?;
+        }
+        if transaction.undo(pending)? { Ok(()) } else { Err(not_pending(&pending.key)) }
+    })?;
     let _ = target.map(|target| target.remove_stage(pending.key.prefix));
     Ok(())
+}
+
+/// Another run has ended it.
+fn not_pending(key: &Record) -> Error {
+    let Record { prefix, user, .. } = key;
+    Error::new(Code::NoKey, format!("{prefix} of {user} was revoked before its delivery was done"))
+        .hint(format!("`apikey refresh {user}` issues another"))
 }
 
 /// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts
 /// the key in it, so that it is not worth failing for: the next delivery to this file removes it.
 pub fn discard(pending: &Pending) {
-    let _ = Target::open(&pending.key_file, None).map(|target| target.remove_stage(pending.key.prefix));
+    let _ = Target::open(&pending.key_file, [None; 2]).map(|target| target.remove_stage(pending.key.prefix));
 }
 
 fn none_issued(obstacle: Obstacle) -> Error {

@@ -78,6 +78,11 @@ impl Delivery {
         matches!(self.end, End::Finished | End::Undone)
     }
 
+    /// Whether its key is in the file, and not yet the active one.
+    pub(crate) fn is_in_place(&self) -> bool {
+        matches!(self.end, End::AwaitsReload(_))
+    }
+
     /// What to do about it, where there is something to do.
     pub fn what_to_do(&self) -> Option<String> {
         let user = &self.pending.key.user;

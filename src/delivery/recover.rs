@@ -28,7 +28,13 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<Option<End>> {
         }
         State::InPlace(target) => (target, false),
         State::AwaitsReload(target) => (target, true),
-        State::Lost(target) => return give_up(turn, pending, target.as_ref()).map(|()| Some(End::Undone)),
+        State::Lost(target) => {
+            return match give_up(turn, pending, target.as_ref(), true) {
+                Ok(()) => Ok(Some(End::Undone)),
+                Err(error) if error.code() == Code::NoKey => Ok(None),
+                Err(error) => Err(error),
+            };
+        }
         State::Stuck(obstacle) => return Ok(Some(End::Stuck(obstacle.reason))),
     };
     if let Err(obstacle) = target.sync() {

@@ -29,7 +29,7 @@ pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
     let (current, kept) =
         store.read_beside_writers(now, |snapshot| Ok((snapshot.current(user)?, snapshot.key_file(user)?)))?;
     let kept_owner = kept.and_then(|key_file| key_file.owner);
-    let target = Target::open(&pending.key_file, kept_owner);
+    let target = Target::open(&pending.key_file, [kept_owner, None]);
     // In the place of a key that is accepted it would be refused. The old one stays the current one.
     if !pending.key.status.is_accepted() {
         return Ok(State::Lost(target.ok()));

@@ -29,13 +29,15 @@ pub struct Target {
     key_file: KeyFile,
     folder: Folder,
     /// Whose files may be replaced, besides the caller's.
-    owners: [Option<u32>; 2],
+    owners: [Option<u32>; 3],
 }
 
 impl Target {
-    /// Opens the folder of `key_file`. The file that is there may belong to `previous_owner` too.
-    pub fn open(key_file: &KeyFile, previous_owner: Option<Owner>) -> Result<Self> {
-        let owners = [key_file.owner, previous_owner].map(|owner| owner.map(|owner| owner.uid));
+    /// Opens the folder of `key_file`. The file that is there may belong to one of the
+    /// `previous_owners` too.
+    pub fn open(key_file: &KeyFile, previous_owners: [Option<Owner>; 2]) -> Result<Self> {
+        let [one, other] = previous_owners;
+        let owners = [key_file.owner, one, other].map(|owner| owner.map(|owner| owner.uid));
         let folder = key_file.path.parent().unwrap_or(Path::new("/"));
         let folder = Folder::open(folder, Trusted::with(owners))?;
         Ok(Target { key_file: key_file.clone(), folder, owners })

@@ -104,7 +104,7 @@ impl Location {
         // Root trusts root alone: anyone else could swap what root is about to write.
         let shared = database.as_ref().filter(|_| !geteuid().is_root());
         let group = shared.filter(|found| found.mode() & WRITABLE_BY_GROUP != 0).map(Metadata::gid);
-        let trusted = Trusted::with([shared.map(Metadata::uid), None]).and_group(group);
+        let trusted = Trusted::with([shared.map(Metadata::uid), None, None]).and_group(group);
         self.check_folders(trusted).map_err(forbidden)?;
         // The last, a new one, is made over whatever lies there.
         for path in &self.files()[..4] {

@@ -16,7 +16,7 @@ use crate::trust::Trusted;
 pub fn make(location: &Location, versions: Versions) -> Result<()> {
     location.check_no_leftovers()?;
     let image = image(versions).map_err(|error| failure(&error, location))?;
-    let folder = Folder::open(location.folder(), Trusted::with([None, None]))
+    let folder = Folder::open(location.folder(), Trusted::with([None; 3]))
         .map_err(|obstacle| Error::new(Code::Forbidden, obstacle.reason).hint(obstacle.hint))?;
     let new: OsString = location.side_file("-new").file_name().unwrap_or_default().to_owned();
     let write = || {

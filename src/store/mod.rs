@@ -142,9 +142,9 @@ impl Store {
         Snapshot { connection: self.connection()?, location: &self.location, now }.find(key)
     }
 
-    /// Whether a key with this prefix was ever issued, by a single query likewise.
-    pub fn has_prefix(&self, prefix: Prefix, now: Timestamp) -> Result<bool> {
-        Snapshot { connection: self.connection()?, location: &self.location, now }.has_prefix(prefix)
+    /// The key with this prefix, by a single query likewise.
+    pub fn with_prefix(&self, prefix: Prefix, now: Timestamp) -> Result<Option<Record>> {
+        Snapshot { connection: self.connection()?, location: &self.location, now }.with_prefix(prefix)
     }
 
     fn begin(&self, behavior: TransactionBehavior) -> Result<(rusqlite::Transaction<'_>, Standing)> {

@@ -41,26 +41,17 @@ impl<'store> Snapshot<'store> {
     /// `key` as it stands; `None` where it was never issued. It is accepted where its
     /// [`status`](Record::status) is.
     pub fn find(&self, key: &Key) -> Result<Option<Record>> {
-        let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE prefix = ?1");
-        let now = self.now;
-        let found = self.run(|connection| {
-            let mut find = connection.prepare_cached(sql)?;
-            find.query_row([key.prefix().bits()], |row| Record::read(row, now)).optional()
-        })?;
+        let found = self.with_prefix(key.prefix())?;
         Ok(found.filter(|record| key.hash().matches(&record.key_hash)))
     }
 
-    /// Whether a key with this prefix was ever issued.
-    pub fn has_prefix(&self, prefix: Prefix) -> Result<bool> {
-        self.run(|connection| {
-            connection.prepare("SELECT 1 FROM keys WHERE prefix = ?1")?.exists([prefix.bits()])
-        })
-    }
-
-    /// Whether the key with this prefix is accepted.
-    pub fn accepts(&self, prefix: Prefix) -> Result<bool> {
+    /// The key with this prefix.
+    pub fn with_prefix(&self, prefix: Prefix) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE prefix = ?1");
-        Ok(self.all(sql, [prefix.bits()], Record::read)?.iter().any(|key| key.status.is_accepted()))
+        self.run(|connection| {
+            let mut find = connection.prepare_cached(sql)?;
+            find.query_row([prefix.bits()], |row| Record::read(row, self.now)).optional()
+        })
     }
 
     /// The user's current key: the active one, or the one that was until it expired.

@@ -125,23 +125,48 @@ impl Transaction<'_> {
         Ok(Previous { prefix: current.prefix, revoked: accepted && valid_until.is_none(), valid_until })
     }
 
-    /// Revokes a key at once and for good. What was revoked before keeps its time. The settings that a
-    /// pending one was to bring are kept all the same: its file may be in place already.
+    /// Revokes a key at once and for good. What was revoked before keeps its time. What a pending one was to
+    /// bring is kept where nothing else is.
     pub fn revoke(&self, key: &Record) -> Result<()> {
         if matches!(key.status, Status::Pending | Status::Expired) {
-            self.keep_settings_of(key)?;
+            self.keep_where_nothing_is(key)?;
+            self.forget_settings_of(key)?;
         }
-        self.end(key, "revoked")
+        let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
+        self.set_status(key, Status::Revoked, Some(revoked_at))?;
+        let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
+        self.execute(no_longer_due, [key.user.as_str()])?;
+        self.record("revoked", key, None, None)
     }
 
-    /// Revokes a key whose delivery is given up. What it was to bring is kept only where nothing else is:
-    /// a key that was to go into a file is never followed by one that goes elsewhere.
-    pub fn undo(&self, pending: &Pending) -> Result<()> {
-        match self.current(&pending.key.user)? {
-            Some(_) => self.forget_settings_of(&pending.key)?,
-            None => self.keep_settings_of(&pending.key)?,
+    /// Revokes a key whose delivery is given up, and forgets what it was to bring. `false` where it is not
+    /// pending any more: then nothing has changed.
+    pub fn undo(&self, pending: &Pending) -> Result<bool> {
+        let sql =
+            "UPDATE keys SET status = 'revoked', revoked_at = ?2 WHERE prefix = ?1 AND status = 'pending'";
+        let changed = self.execute(sql, params![pending.key.prefix.bits(), self.now.to_string()])?;
+        if changed == 1 {
+            self.forget_settings_of(&pending.key)?;
+            self.record("undone", &pending.key, None, None)?;
         }
-        self.end(&pending.key, "undone")
+        Ok(changed == 1)
+    }
+
+    /// Keeps what a pending key is to bring, although it will not be the active one: its file is in place.
+    pub fn keep_in_place(&self, pending: &Record) -> Result<()> {
+        let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 \
+                   AND EXISTS (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2)";
+        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()])?;
+        self.keep_where_nothing_is(pending)
+    }
+
+    /// Keeps what a key was to bring, if it is a pending one, where nothing else is kept: who was to have a
+    /// key in a file does not get the next one elsewhere.
+    pub fn keep_where_nothing_is(&self, pending: &Record) -> Result<()> {
+        let sql = "UPDATE OR IGNORE settings SET pending_key = 0, due_at = NULL, grace_ms = NULL, \
+                   reload_pending = NULL WHERE user = ?1 AND pending_key = ?2";
+        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
     }
 
     fn insert(&self, key: &Key, new: &NewKey<'_>, status: Status) -> Result<Record> {
@@ -219,27 +244,6 @@ impl Transaction<'_> {
     fn forget_settings_of(&self, pending: &Record) -> Result<()> {
         let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = ?2";
         self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
-    }
-
-    /// Keeps what a pending key was to bring, where it is one, unread: no damage to it is to stand in the
-    /// way of the key's end.
-    fn keep_settings_of(&self, pending: &Record) -> Result<()> {
-        let parameters = params![pending.user.as_str(), pending.prefix.bits()];
-        let make_room = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 AND EXISTS \
-                         (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2)";
-        let keep = "UPDATE settings SET pending_key = 0, due_at = NULL, grace_ms = NULL, reload_pending = NULL \
-                    WHERE user = ?1 AND pending_key = ?2";
-        self.execute(make_room, parameters)?;
-        self.execute(keep, parameters).map(drop)
-    }
-
-    fn end(&self, key: &Record, event: &str) -> Result<()> {
-        let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
-        self.set_status(key, Status::Revoked, Some(revoked_at))?;
-        let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
-            AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
-        self.execute(no_longer_due, [key.user.as_str()])?;
-        self.record(event, key, None, None)
     }
 
     fn set_status(&self, key: &Record, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {

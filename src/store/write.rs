@@ -51,7 +51,6 @@ impl Store {
 
     /// Makes a database that has no log one that has, unless the one who held the lock before did.
     fn turn_log_on(&mut self) -> Result<()> {
-        // Nothing but a transaction has looked at it yet.
         let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
         self.check_may_write(standing)?;
         let turn_on = |connection: &Connection| {

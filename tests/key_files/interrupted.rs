@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use apikey::Key;
 
 use crate::common::Host;
+use crate::common::strace::{Call, Fault};
 use crate::{content, host_with_key_file, issued_into};
 
 #[test]
@@ -385,4 +386,63 @@ fn the_stage_of_a_key_that_is_accepted_is_left_whatever_the_database_lacks() {
     assert_ne!(host.apikey(&["refresh", "web", "-y"]).run().status, 0);
     assert_eq!(host.status_of(&pending), "pending");
     assert_eq!(content(&host, &format!(".web.key.{}", &pending[..15])), pending);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_owner_of_a_file_that_was_not_delivered_to_yet_is_remembered_when_its_key_is_revoked() {
+    for how in [&["refresh", "web", "-y", "--revoke-first"][..], &["revoke", "web", "-yq"]] {
+        let host = Host::new();
+        let owned_by = |args: &[&str], owner: &str| {
+            host.apikey(&[args, &["--key-file", "web.key", "--key-file-owner", owner][..]].concat())
+                .run()
+                .status
+        };
+        assert_eq!(owned_by(&["create", "web"], "65533:65533"), 0);
+        let old = content(&host, "web.key");
+        assert_eq!(owned_by(&["refresh", "web", "-y", "--reload", "false"], "65534:65534"), 9);
+        let new = content(&host, "web.key");
+        host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+        fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &new[..15]))).unwrap();
+        host.write("web.key", old.as_bytes());
+        std::os::unix::fs::chown(host.path("web.key"), Some(65_533), Some(65_533)).unwrap();
+        // While its folder is no place for a key.
+        host.chmod("", 0o777);
+        let database = tempfile::TempDir::new().unwrap();
+        // The log is gone since the test wrote to it.
+        fs::copy(host.database(), database.path().join("keys.db")).unwrap();
+        let elsewhere = database.path().join("keys.db");
+        let elsewhere = ["--db", elsewhere.to_str().unwrap()];
+        let outcome = host.apikey(&[how, &elsewhere[..]].concat()).run();
+        assert_eq!(outcome.status, if how[0] == "revoke" { 0 } else { 8 }, "{how:?}: {outcome:?}");
+        host.chmod("", 0o700);
+        host.apikey(&[&["refresh", "web", "-yq"], &elsewhere[..]].concat()).gives(0, "", "");
+        assert_ne!(content(&host, "web.key"), old, "{how:?}");
+        assert_eq!(fs::metadata(host.path("web.key")).unwrap().uid(), 65_533, "{how:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_delivery_that_fails_leaves_what_is_kept_as_it_was() {
+    let host = Host::new();
+    let fails = |args: &[&str]| {
+        let renames = Call { name: "renameat".into(), number: 1 };
+        let outcome = host.with_fault(args, &renames, Fault::Error("EIO")).unwrap();
+        assert_eq!(outcome.status, 8, "{outcome:?}");
+    };
+    let kept = || -> Vec<(Option<String>, Option<String>)> {
+        let sqlite = host.sqlite();
+        let mut statement = sqlite.prepare("SELECT name, key_file FROM settings").unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        rows.map(|row| row.unwrap()).collect()
+    };
+    host.key_from(&["create", "other"]);
+    fails(&["create", "web", "--key-file", "web.key"]);
+    assert_eq!(kept(), []);
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key", "--name", "A"]).gives(0, "", "");
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    let before = kept();
+    fails(&["create", "web", "--key-file", "other.key", "--name", "B"]);
+    assert_eq!(kept(), before);
 }

@@ -220,7 +220,11 @@ fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
 #[test]
 fn two_runs_that_tell_the_same_reader_with_no_lock_between_them_say_what_is_so() {
     // The lock's file is gone, and another run comes while this one tells the reader.
-    for (meanwhile, status, accepted) in [("refresh web -yq --reload true", 0, 1), ("revoke web -yq", 4, 0)] {
+    for (meanwhile, status, accepted) in [
+        ("refresh web -yq --reload true", 0, 1),
+        ("refresh web -yq --reload true; exit 1", 0, 1),
+        ("revoke web -yq", 4, 0),
+    ] {
         let host = host_with_key_file();
         let reload = format!("rm keys.db-lock; {APIKEY} --db keys.db {meanwhile}");
         let outcome = host.apikey(&["refresh", "web", "-yq", "--reload", &reload]).run();
