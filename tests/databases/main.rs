@@ -334,8 +334,11 @@ fn a_database_that_is_swapped_while_it_is_opened_is_not_used() {
     let strace =
         ["-f", "-o", trace.to_str().unwrap(), "-e", "trace=openat", "-e", &inject, APIKEY, "show", "alice"];
     let opening = host.program("/usr/bin/strace", &strace).spawn();
-    // It has looked at the one file, and is kept from opening it.
-    std::thread::sleep(Duration::from_secs(2));
+    // It has opened what comes before, soon after looks at the one file, and is kept from opening it.
+    let opened = || fs::read_to_string(&trace).unwrap_or_default().matches(" openat(").count();
+    let mut waits = (0..6000).map(|_| std::thread::sleep(Duration::from_millis(10)));
+    assert!(waits.any(|()| opened() + 1 >= number), "it never came to that");
+    std::thread::sleep(Duration::from_secs(1));
     fs::rename(other.database(), host.database()).unwrap();
     let output = opening.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
