@@ -44,4 +44,4 @@ fn show_and_create_stay_lean() {
 
 /// What the test counted when these were last lowered.
 const SHOW: u64 = 1_220_000;
-const CREATE: u64 = 1_473_000;
+const CREATE: u64 = 1_517_000;
