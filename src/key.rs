@@ -108,6 +108,11 @@ impl Prefix {
     }
 }
 
+/// Prefixes in a sentence.
+pub(crate) fn listed(prefixes: impl IntoIterator<Item = Prefix>) -> String {
+    prefixes.into_iter().map(|prefix| prefix.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ak_{:012x}", self.0)

@@ -66,11 +66,11 @@ pub(super) enum Replace<'a> {
 /// What [`Authority::create`](super::Authority::create) does.
 pub(super) fn create(
     turn: &mut Turn<'_>,
-    left: &[Delivery],
+    waiting: Option<&Delivery>,
     order: &Order,
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
-    check_nothing_is_left(left, &order.user)?;
+    check_none_waits(waiting)?;
     let settings = order.changes.of(Settings::default());
     let kept = match &settings.key_file {
         Some(_) => turn.read(|snapshot| snapshot.key_file(&order.user))?,
@@ -90,8 +90,8 @@ pub(super) fn create(
 }
 
 /// Checks that no delivery to the user is under way: the next key would have to wait for it.
-pub(super) fn check_nothing_is_left(left: &[Delivery], user: &User) -> Result<()> {
-    left.iter().find(|delivery| delivery.pending.key.user == *user).map_or(Ok(()), |left| Err(left.error()))
+pub(super) fn check_none_waits(waiting: Option<&Delivery>) -> Result<()> {
+    waiting.map_or(Ok(()), |waiting| Err(waiting.error()))
 }
 
 impl Issue<'_> {
@@ -135,12 +135,13 @@ impl Issue<'_> {
     fn current(&self, transaction: &Transaction<'_>) -> Result<Option<Record>> {
         let current = transaction.current(self.user)?;
         match (&self.replace, &current) {
-            (Replace::Nothing, Some(active)) if active.status.is_accepted() => Err(key_exists(active)),
-            (Replace::Current { agreed, .. }, Some(current)) => {
-                check_agreed(current, *agreed).map(|()| Some(current.clone()))
+            (Replace::Nothing, Some(active)) if active.status.is_accepted() => {
+                return Err(key_exists(active));
             }
-            _ => Ok(current),
+            (Replace::Current { agreed, .. }, Some(current)) => check_agreed(current, *agreed)?,
+            _ => {}
         }
+        Ok(current)
     }
 
     fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {

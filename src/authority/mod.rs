@@ -75,8 +75,8 @@ impl Authority {
     /// then nothing has changed. Fails with [`Code::DeliveryPending`](crate::Code::DeliveryPending)
     /// where the key is accepted but not all is done: the next run goes on from there.
     pub fn create(&mut self, order: &Order, recipient: &mut dyn Recipient) -> Result<Issued> {
-        let (mut turn, left) = self.turn(recipient)?;
-        issue::create(&mut turn, &left, order, recipient)
+        let (mut turn, waiting) = self.turn_for(&order.user, recipient)?;
+        issue::create(&mut turn, waiting.as_ref(), order, recipient)
     }
 
     /// Issues the next key of a user, who need not have one, in the place of the current one. What the
@@ -87,8 +87,8 @@ impl Authority {
     /// be revoked first is revoked, which the message says; with
     /// [`Code::Cancelled`](crate::Code::Cancelled) where it would end a key that was not agreed on.
     pub fn refresh(&mut self, refresh: &Refresh, recipient: &mut dyn Recipient) -> Result<Issued> {
-        let (mut turn, left) = self.turn(recipient)?;
-        refresh::refresh(&mut turn, &left, refresh, recipient)
+        let (mut turn, waiting) = self.turn_for(&refresh.order.user, recipient)?;
+        refresh::refresh(&mut turn, waiting.as_ref(), refresh, recipient)
     }
 
     /// Revokes the active, the pending and each retiring key of `user`, at once and for good, and
@@ -102,8 +102,8 @@ impl Authority {
         agreed: Option<&[Prefix]>,
         recipient: &mut dyn Recipient,
     ) -> Result<Vec<Record>> {
-        let (mut turn, left) = self.turn(recipient)?;
-        revoke::revoke(&mut turn, &left, user, agreed)
+        let (mut turn, waiting) = self.turn_for(user, recipient)?;
+        revoke::revoke(&mut turn, waiting.as_ref(), user, agreed)
     }
 
     /// Finishes or undoes what earlier runs left, as every call that changes something does first.
@@ -146,13 +146,23 @@ impl Authority {
         self.store.read((self.clock)(), look)
     }
 
-    /// Begins a turn; returns the deliveries that are not over then.
+    /// Begins a turn; returns what earlier runs left, and what has become of it.
     fn turn(&mut self, recipient: &mut dyn Recipient) -> Result<(Turn<'_>, Vec<Delivery>)> {
         let mut turn = Turn::begin(&mut self.store, self.clock)?;
-        let mut left = recover(&mut turn)?;
+        let left = recover(&mut turn)?;
         left.iter().for_each(|delivery| recipient.hear(delivery));
-        left.retain(|delivery| !delivery.is_over());
         Ok((turn, left))
+    }
+
+    /// The same, and of what was left the one delivery to `user` that is not over.
+    fn turn_for(
+        &mut self,
+        user: &User,
+        recipient: &mut dyn Recipient,
+    ) -> Result<(Turn<'_>, Option<Delivery>)> {
+        let (turn, left) = self.turn(recipient)?;
+        let waiting = left.into_iter().find(|delivery| !delivery.is_over() && delivery.key().user == *user);
+        Ok((turn, waiting))
     }
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::Recipient;
-use super::issue::{Issue, Issued, Order, Replace, check_nothing_is_left};
+use super::issue::{Issue, Issued, Order, Replace, check_none_waits};
 use super::revoke::{check_agreed, revoke};
 use crate::delivery::{Delivery, tell_and_activate};
 use crate::error::{Code, Error, Result};
-use crate::key::Prefix;
+use crate::key::{Prefix, listed};
 use crate::settings::{Change, Changes, Reload, Settings};
 use crate::store::{Pending, Record, Turn};
 use crate::user::User;
@@ -30,7 +30,7 @@ pub struct Refresh {
 /// What [`Authority::refresh`](super::Authority::refresh) does.
 pub(super) fn refresh(
     turn: &mut Turn<'_>,
-    left: &[Delivery],
+    waiting: Option<&Delivery>,
     refresh: &Refresh,
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
@@ -40,7 +40,6 @@ pub(super) fn refresh(
         Change::Set(reload) => Some(reload),
         Change::Keep | Change::TakeAway => None,
     };
-    let waiting = left.iter().find(|delivery| delivery.pending.key.user == *user);
     if let Some(waiting) = waiting.filter(|waiting| refresh.is_met_by(waiting)) {
         return finish(turn, waiting.pending.clone(), agreed, reload, recipient);
     }
@@ -65,7 +64,7 @@ pub(super) fn refresh(
         ended: None,
     };
     if !refresh.revoke_first {
-        check_nothing_is_left(left, user)?;
+        check_none_waits(waiting)?;
         return issue.go(turn, recipient);
     }
     if settings.key_file.is_none() {
@@ -74,24 +73,20 @@ pub(super) fn refresh(
     }
     issue.replace = Replace::Nothing;
     issue.ended = turn.read(|snapshot| snapshot.current(user))?;
-    issue.revoked_first = revoke_all(turn, left, user, agreed)?;
-    issue.go(turn, recipient).map_err(|error| match listed(&issue.revoked_first).as_str() {
-        "" => error,
-        ended => error.after(&format!("{ended} of {user} ended")),
+    issue.revoked_first = revoke_all(turn, waiting, user, agreed)?;
+    issue.go(turn, recipient).map_err(|error| match issue.revoked_first.as_slice() {
+        [] => error,
+        ended => error.after(&format!("{} of {user} ended", listed(ended.iter().map(|key| key.prefix)))),
     })
-}
-
-fn listed(keys: &[Record]) -> String {
-    keys.iter().map(|key| key.prefix.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn revoke_all(
     turn: &mut Turn<'_>,
-    left: &[Delivery],
+    waiting: Option<&Delivery>,
     user: &User,
     agreed: Option<&[Prefix]>,
 ) -> Result<Vec<Record>> {
-    match revoke(turn, left, user, agreed) {
+    match revoke(turn, waiting, user, agreed) {
         Err(error) if error.code() == Code::NoKey => Ok(Vec::new()),
         revoked => revoked,
     }

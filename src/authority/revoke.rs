@@ -10,7 +10,7 @@ use crate::user::User;
 /// What [`Authority::revoke`](super::Authority::revoke) does.
 pub(super) fn revoke(
     turn: &mut Turn<'_>,
-    left: &[Delivery],
+    waiting: Option<&Delivery>,
     user: &User,
     agreed: Option<&[Prefix]>,
 ) -> Result<Vec<Record>> {
@@ -20,8 +20,9 @@ pub(super) fn revoke(
         let under_way: Vec<Pending> =
             held.iter().filter_map(|key| transaction.delivery_of(key.clone()).ok().flatten()).collect();
         // Whose file was delivered already, its settings are those of the file.
-        let in_place = left.iter().filter(|delivery| delivery.is_in_place() && delivery.key().user == *user);
-        in_place.map(Delivery::key).try_for_each(|key| transaction.keep_in_place(key))?;
+        if let Some(in_place) = waiting.filter(|waiting| waiting.is_in_place()) {
+            transaction.keep_in_place(in_place.key())?;
+        }
         // Those whose time is over too: by the clock alone they are not revoked for good.
         held.iter().try_for_each(|key| transaction.revoke(key))?;
         let revoked = still_to_revoke(held);

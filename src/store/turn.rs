@@ -1,7 +1,5 @@
 //! The right to write: whoever has it is the one who changes keys, until it is dropped.
 
-use rusqlite::TransactionBehavior;
-
 use super::lock::WriteLock;
 use super::{Snapshot, Store, Transaction};
 use crate::actor::Actor;
@@ -33,8 +31,7 @@ impl<'store> Turn<'store> {
     /// Looks at the keys as they stand now. Fails with [`Code::DbUnavailable`] where they may not be
     /// written: nothing is to be done about files either then.
     pub fn read<T>(&self, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        let (transaction, standing) = self.store.begin(TransactionBehavior::Immediate)?;
-        self.store.check_may_write(standing)?;
+        let transaction = self.store.begin_writable()?;
         look(&Snapshot { connection: &transaction, location: &self.store.location, now: self.now() })
     }
 

@@ -51,8 +51,7 @@ impl Store {
 
     /// Makes a database that has no log one that has, unless the one who held the lock before did.
     fn turn_log_on(&mut self) -> Result<()> {
-        let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
-        self.check_may_write(standing)?;
+        drop(self.begin_writable()?);
         let turn_on = |connection: &Connection| {
             let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
             if mode == "wal" {
@@ -100,7 +99,13 @@ impl Store {
         Ok(transaction)
     }
 
-    pub(super) fn check_may_write(&self, standing: Standing) -> Result<()> {
+    /// Begins a transaction, where it may write.
+    pub(super) fn begin_writable(&self) -> Result<rusqlite::Transaction<'_>> {
+        let (transaction, standing) = self.begin(TransactionBehavior::Immediate)?;
+        self.check_may_write(standing).map(|()| transaction)
+    }
+
+    fn check_may_write(&self, standing: Standing) -> Result<()> {
         match standing {
             Standing::Newest | Standing::Older { .. } => Ok(()),
             Standing::Newer | Standing::Unreadable(_) | Standing::Foreign => {

@@ -6,7 +6,7 @@ use crate::cli::handover::Caller;
 use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
-use crate::key::Prefix;
+use crate::key::{Prefix, listed};
 use crate::user::User;
 
 /// Opens the database and, unless `yes` was said already, asks whether to end the keys that `ending`
@@ -37,12 +37,7 @@ pub fn confirmed(
     match prefixes.as_slice() {
         [] => {}
         [key] => prompt::confirm(&format!("{verb} {key}, the key of {user}?"))?,
-        keys => prompt::confirm(&format!("{verb} {}, the keys of {user}?", listed(keys)))?,
+        keys => prompt::confirm(&format!("{verb} {}, the keys of {user}?", listed(keys.iter().copied())))?,
     }
     Ok((authority, Some(prefixes)))
-}
-
-/// Prefixes in a sentence.
-pub fn listed(prefixes: &[Prefix]) -> String {
-    prefixes.iter().map(Prefix::to_string).collect::<Vec<_>>().join(", ")
 }

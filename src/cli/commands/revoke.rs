@@ -3,13 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::confirm::{confirmed, listed};
+use super::confirm::confirmed;
 use crate::authority::Authority;
 use crate::cli::args::{Global, UserArg};
 use crate::cli::handover::Caller;
 use crate::cli::output::Output;
 use crate::error::Result;
-use crate::key::Prefix;
+use crate::key::{Prefix, listed};
 
 /// Stop accepting a user's key, at once and for good
 ///
@@ -45,7 +45,7 @@ pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
     let (mut authority, agreed) = confirmed(&user, args.yes, "Revoke", output, || global.open(), ending)?;
     let revoked = authority.revoke(&user, agreed.as_deref(), &mut Caller::of_no_key(output))?;
     let prefixes: Vec<Prefix> = revoked.iter().map(|key| key.prefix).collect();
-    let message = format!("Revoked {} of {user}.", listed(&prefixes));
+    let message = format!("Revoked {} of {user}.", listed(prefixes.iter().copied()));
     output.note(&message);
     if output.is_json() {
         let json = RevokedJson {
