@@ -4,7 +4,9 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use crate::key::{Prefix, listed};
 use crate::text::{printable, without_keys};
+use crate::user::User;
 
 /// What kind of failure it was. Part of the contract: scripts match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,7 @@ pub struct Error {
     code: Code,
     message: String,
     hint: Option<String>,
+    revoked: Vec<Prefix>,
 }
 
 /// What the fallible functions of this crate return.
@@ -113,7 +116,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of kind `code`; `message` says what failed, on what.
     pub fn new(code: Code, message: impl AsRef<str>) -> Self {
-        Error { code, message: safe(message.as_ref()), hint: None }
+        Error { code, message: safe(message.as_ref()), hint: None, revoked: Vec::new() }
     }
 
     /// A key that reaches nobody, for this reason, and so was not issued.
@@ -138,6 +141,15 @@ impl Error {
         self
     }
 
+    /// The same failure, before which these keys of `user` were revoked.
+    pub(crate) fn after_revoking(self, user: &User, keys: Vec<Prefix>) -> Self {
+        if keys.is_empty() {
+            return self;
+        }
+        let done = format!("{} of {user} ended", listed(keys.iter().copied()));
+        Error { revoked: keys, ..self.after(&done) }
+    }
+
     /// The same failure with a line that says what to do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
@@ -148,6 +160,11 @@ impl Error {
     /// The kind of failure.
     pub fn code(&self) -> Code {
         self.code
+    }
+
+    /// The keys that were revoked before it came to it, and stay revoked.
+    pub fn revoked(&self) -> &[Prefix] {
+        &self.revoked
     }
 
     /// What to do about it, where there is something to do.

@@ -7,6 +7,7 @@ mod common;
 use std::fs::{File, OpenOptions};
 
 use common::{Host, issued_to};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 #[test]
 fn the_key_alone_goes_to_standard_output_and_the_rest_to_standard_error() {
@@ -36,7 +37,8 @@ fn a_user_whose_key_has_expired_gets_a_new_one() {
     let host = Host::new();
     let old = host.key_from(&["create", "alice", "--expires-in", "1ms"]);
     std::thread::sleep(std::time::Duration::from_millis(2));
-    host.apikey(&["create", "alice"]).gives(0, "<key>\n", issued_to("alice"));
+    let had_expired = issued_to("alice") + "<prefix> had expired.\n";
+    host.apikey(&["create", "alice"]).gives(0, "<key>\n", had_expired);
     assert_eq!(host.status_of(&old), "expired");
     assert_eq!(host.accepted(), 1);
 }
@@ -143,4 +145,51 @@ fn names_and_times_are_stored_as_they_were_given() {
         assert_eq!(created[member], shown[member], "{member}");
     }
     assert_eq!(created["name"], "Zoë's laptop");
+}
+
+#[test]
+fn the_first_key_says_which_database_was_made_and_no_other_does() {
+    let host = Host::new();
+    let first = host.apikey(&["create", "alice"]).run();
+    let path = std::fs::canonicalize(host.database()).unwrap();
+    assert!(first.stderr.starts_with(&format!("Made the database {}.\n", path.display())), "{first:?}");
+    let second = host.apikey(&["create", "bob"]).run();
+    assert!(!second.stderr.contains("Made the database"), "{second:?}");
+}
+
+#[test]
+fn the_end_of_a_key_is_said_when_it_is_issued() {
+    let host = Host::new();
+    host.apikey(&["create", "alice", "--expires-in", "90d"]).gives(
+        0,
+        "<key>\n",
+        "Issued <prefix> to alice, accepted until <time>. The key is shown only once.\n",
+    );
+}
+
+#[test]
+fn an_older_key_that_is_still_accepted_is_named() {
+    let (host, old) = Host::with_key_of("alice");
+    let current = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    host.apikey(&["revoke", &current[..15], "-yq"]).gives(0, "", "");
+    let issued = host.apikey(&["create", "alice", "--json"]).run().json();
+    let accepted = &issued["still_accepted"][0];
+    assert_eq!((&accepted["prefix"], &accepted["status"]), (&old[..15].into(), &"retiring".into()));
+    assert!(accepted["until"].is_string(), "{issued}");
+}
+
+#[test]
+fn a_reader_that_does_not_read_is_waited_for_as_long_as_was_said_and_no_key_is_issued() {
+    let (host, _) = Host::with_key_of("other");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while std::io::Write::write(&mut writer, &[b'x'; 4096]).is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    host.apikey(&["create", "alice", "--timeout", "200ms"]).stdout_to(writer).fails(
+        8,
+        "apikey: the key cannot be handed over, so none was issued: nobody reads standard output\n\
+         send standard output to where the key is to go, or name a file with --key-file\n",
+    );
+    drop(reader);
+    assert_eq!(host.accepted(), 1);
 }

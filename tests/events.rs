@@ -70,7 +70,7 @@ fn a_delivery_is_written_down_from_its_beginning_to_its_end() {
     std::fs::remove_file(host.path("web.key")).unwrap();
     // The file is gone, and may be on a file system that is not mounted: nothing is done.
     host.key_from(&["create", "bob"]);
-    host.apikey(&["refresh", "web", "-yq", "--revoke-first"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-yq", "--revoke-first", "--no-reload"]).gives(0, "", "");
     assert_eq!(
         events(&host),
         [

@@ -77,7 +77,8 @@ fn the_json_of_every_command_is_as_the_snapshots_say() {
 
 #[test]
 fn every_member_is_always_there() {
-    const CREATE: &[&str] = &["id", "user", "key", "prefix", "name", "created_at", "expires_at", "key_file"];
+    const CREATE: &[&str] =
+        &["id", "user", "key", "prefix", "name", "created_at", "expires_at", "key_file", "still_accepted"];
     const PREVIOUS: &[&str] = &["previous_key_revoked", "previous_key_prefix", "previous_key_valid_until"];
     const SHOW: &[&str] = &[
         "id",
@@ -91,16 +92,18 @@ fn every_member_is_always_there() {
         "revoked_at",
         "key_file",
     ];
+    const REVOKE: &[&str] =
+        &["message", "user", "revoked_key_prefix", "revoked_key_prefixes", "still_accepted"];
     const VERIFY: &[&str] = &["valid", "status", "id", "user", "prefix", "name", "expires_at"];
     for (name, _, text) in answers() {
         let json: Value = serde_json::from_str(&text).unwrap();
         let (objects, members): (&[Value], Vec<&str>) = match name.split('-').next().unwrap() {
             "create" => (&[json], CREATE.into()),
             "refresh" => (&[json], [CREATE, PREVIOUS].concat()),
-            "show" => (&[json], SHOW.into()),
+            "show" => (&[json], [SHOW, &["settings"]].concat()),
             "list" => (json["keys"].as_array().unwrap(), SHOW.into()),
             "verify" => (&[json], VERIFY.into()),
-            "revoke" => (&[json], vec!["message", "user", "revoked_key_prefix"]),
+            "revoke" => (&[json], REVOKE.into()),
             other => panic!("{other} is not known"),
         };
         for object in objects {
@@ -127,27 +130,23 @@ fn a_failure_is_one_object_on_standard_error() {
     fails(
         &["create", "alice", "--json"],
         3,
-        r#"{"code":"KEY_EXISTS","message":"alice has an active key already: <prefix>; `apikey refresh alice` replaces it, `apikey revoke alice` ends it"}"#,
+        r#"{"code":"KEY_EXISTS","message":"alice has an active key already: <prefix>","hint":"`apikey refresh alice` replaces it, `apikey revoke alice` ends it"}"#,
     );
-    fails(
-        &["show", "bob", "--json"],
-        4,
-        r#"{"code":"NO_KEY","message":"bob has no active key; `apikey create bob` issues one"}"#,
-    );
+    fails(&["show", "bob", "--json"], 4, r#"{"code":"NO_KEY","message":"bob has no key","hint":null}"#);
     fails(
         &["revoke", "bob", "-y", "--json"],
         4,
-        r#"{"code":"NO_KEY","message":"bob has no active key; `apikey create bob` issues one"}"#,
+        r#"{"code":"NO_KEY","message":"bob has no key","hint":null}"#,
     );
     fails(
         &["show", "--json", "--db", "none.db"],
         6,
-        r#"{"code":"DB_UNAVAILABLE","message":"there is no database at <folder>/none.db; `apikey create` makes it, --db names another"}"#,
+        r#"{"code":"DB_UNAVAILABLE","message":"there is no database at <folder>/none.db","hint":"`apikey create` makes it, --db names another"}"#,
     );
     fails(
         &["refresh", "alice", "--json"],
         2,
-        r#"{"code":"USAGE","message":"there is no terminal to ask whether to replace the key of alice; confirm with --yes"}"#,
+        r#"{"code":"USAGE","message":"there is no terminal to ask whether to replace the key of alice","hint":"confirm with --yes"}"#,
     );
     host.key_from(&["refresh", "alice", "--yes"]);
     let verdict = host.apikey(&["verify", "--json"]).input(key).run();
@@ -182,8 +181,6 @@ fn quiet_changes_nothing() {
     let (host, _) = Host::with_key_of("alice");
     let loud = host.apikey(&["show", "alice", "--json"]).run();
     host.apikey(&["show", "alice", "--json", "--quiet"]).gives(0, generalized(&loud.stdout), "");
-    host.apikey(&["show", "bob", "--json", "--quiet"]).fails(
-        4,
-        "{\"code\":\"NO_KEY\",\"message\":\"bob has no active key; `apikey create bob` issues one\"}\n",
-    );
+    host.apikey(&["show", "bob", "--json", "--quiet"])
+        .fails(4, "{\"code\":\"NO_KEY\",\"message\":\"bob has no key\",\"hint\":null}\n");
 }

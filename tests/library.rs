@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apikey::{
-    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, KeyFile, Listed, Order, Recipient,
-    Refresh, Reload, Result, Status, Timestamp, Verdict, Verifier,
+    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, Listed, Order, Recipient, Refresh,
+    Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
 use tempfile::TempDir;
 
@@ -83,9 +83,11 @@ fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
         other => panic!("{other:?}"),
     };
     assert_eq!([status(&service.keys[0]), status(&service.keys[1])], [Status::Revoked, Status::Active]);
-    let alice = "alice".parse().unwrap();
-    assert_eq!(authority.show(&alice).unwrap().key.prefix, second.record.prefix);
-    assert_eq!(authority.revoke(&alice, None, &mut service).unwrap()[0].prefix, second.record.prefix);
+    let alice: Subject = "alice".parse().unwrap();
+    let shown = authority.show(&alice).unwrap();
+    assert_eq!(shown.listed.key.prefix, second.record.prefix);
+    assert_eq!(shown.settings.lifetime, Some(Duration::from_secs(3600)));
+    assert_eq!(authority.revoke(&alice, None).unwrap().keys[0].prefix, second.record.prefix);
     assert_eq!(status(&service.keys[1]), Status::Revoked);
     assert_eq!(authority.show(&alice).unwrap_err().code(), Code::NoKey);
 
@@ -113,7 +115,7 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.key");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
-    let to_file = Changes { key_file: Change::Set(KeyFile::new(&file).unwrap()), ..Changes::default() };
+    let to_file = Changes { key_file: Change::Set(file.clone()), ..Changes::default() };
     let content = || std::fs::read_to_string(&file).unwrap();
     authority.create(&order("web", to_file), &mut service).unwrap();
     let first = content();
@@ -122,11 +124,12 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     assert_eq!(issued.key_file.unwrap().path(), file.canonicalize().unwrap().to_str().unwrap());
     assert!(service.keys.is_empty() && content() != first);
 
-    let reload = |command: &str| Changes { reload: Change::Set(Reload::new(command)), ..Changes::default() };
+    let reload =
+        |command: &str| Changes { reload: Change::Set(command.parse().unwrap()), ..Changes::default() };
     let failed = authority.refresh(&refresh("web", reload("false")), &mut service).unwrap_err();
     assert_eq!(failed.code(), Code::DeliveryPending);
     let waiting = content();
     let finished = authority.refresh(&refresh("web", reload("true")), &mut service).unwrap();
     assert!(finished.was_waiting && content() == waiting, "a third key was issued");
-    assert!(service.heard[0].ends_with("but its reader has not been told"), "{:?}", service.heard);
+    assert!(service.heard[0].ends_with("but its reader is not told yet"), "{:?}", service.heard);
 }

@@ -77,9 +77,44 @@ fn one_user_s_keys_can_be_listed_alone() {
 #[test]
 fn no_keys_is_no_failure() {
     let (host, _) = Host::with_key_of("alice");
-    host.apikey(&["list", "bob"]).gives(0, "", "There are no keys to list.\n");
+    host.apikey(&["list", "bob"]).gives(0, "", "bob has no key.\n");
     host.apikey(&["list", "bob", "--quiet"]).gives(0, "", "");
     host.apikey(&["list", "bob", "--json"]).gives(0, "{\"keys\":[]}\n", "");
+}
+
+#[test]
+fn where_nothing_is_listed_it_says_why_and_what_would_be() {
+    let (host, key) = Host::with_key_of("alice");
+    host.apikey(&["list", "ak_0123456789ab"]).gives(0, "", "No key with the prefix <prefix> is known.\n");
+    host.apikey(&["revoke", "alice", "-yq"]).gives(0, "", "");
+    let says = |args: &[&str], text: &str| {
+        host.apikey(&[&["list"], args].concat()).gives(0, "", text.to_owned() + "\n");
+    };
+    says(&[], "No key is accepted; `apikey list --all` lists those that ended.");
+    says(&["alice"], "alice has no key that is accepted; `apikey list alice --all` lists those that ended.");
+    says(&[&key[..15]], "<prefix> is not accepted; `apikey list <prefix> --all` lists it.");
+    host.execute("DELETE FROM keys");
+    says(&[], "There are no keys yet.");
+}
+
+#[test]
+fn one_key_can_be_listed_by_its_prefix() {
+    let (host, old) = Host::with_key_of("alice");
+    let new = host.key_from(&["refresh", "alice", "--yes"]);
+    let list = |args: &[&str]| statuses(&host.apikey(&[&["list", "--json"], args].concat()).run().json());
+    assert_eq!(list(&[&new[..15]]), ["alice active"]);
+    assert_eq!(list(&[&old[..15]]), [""; 0]);
+    assert_eq!(list(&[&old[..15], "--all"]), ["alice revoked"]);
+}
+
+#[test]
+fn an_expired_key_is_listed_as_long_as_it_is_the_user_s_current_one() {
+    let host = Host::new();
+    host.expired_key_of("alice");
+    let list = || statuses(&host.apikey(&["list", "--json"]).run().json());
+    assert_eq!(list(), ["alice expired"]);
+    host.key_from(&["create", "alice"]);
+    assert_eq!(list(), ["alice active"]);
 }
 
 #[test]

@@ -43,7 +43,11 @@ fn a_user_without_a_key_gets_the_first_one() {
     let host = Host::new();
     let none = json!([false, null, null]);
     for _ in 0..2 {
-        host.apikey(&["refresh", "alice", "--yes"]).gives(0, "<key>\n", issued_to("alice"));
+        host.apikey(&["refresh", "alice", "--yes"]).gives(
+            0,
+            "<key>\n",
+            issued_to("alice") + "alice had no key.\n",
+        );
         host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
     }
     let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json", "--grace", "1h"]).run().json();
@@ -65,8 +69,10 @@ fn nobody_there_to_ask_is_a_usage_error_and_changes_nothing() {
     let before = host.contents();
     let message = "there is no terminal to ask whether to replace the key of alice";
     host.apikey(&["refresh", "alice"]).fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
-    host.apikey(&["refresh", "alice", "--json", "--quiet"])
-        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}; confirm with --yes\"}}\n"));
+    host.apikey(&["refresh", "alice", "--json", "--quiet"]).fails(
+        2,
+        format!("{{\"code\":\"USAGE\",\"message\":\"{message}\",\"hint\":\"confirm with --yes\"}}\n"),
+    );
     host.apikey(&["refresh", "alice"])
         .input("y\ny\n")
         .fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
@@ -123,7 +129,9 @@ fn with_a_grace_period_both_keys_are_accepted_for_that_long() {
     host.apikey(&["refresh", "alice", "--yes", "--grace", "1h"]).gives(
         0,
         "<key>\n",
-        issued_to("alice") + "<prefix> is accepted until <time>.\n",
+        issued_to("alice")
+            + "<prefix>, which is retiring, is accepted until <time>.\n\
+               <prefix>, which is retiring, is accepted until <time>.\n",
     );
     assert_eq!(host.accepted(), 3);
 }

@@ -1,5 +1,7 @@
 //! `apikey revoke`
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
 mod common;
 
 use common::Host;
@@ -22,10 +24,12 @@ fn quiet_says_nothing() {
 fn nobody_there_to_ask_is_a_usage_error_and_changes_nothing() {
     let (host, key) = Host::with_key_of("alice");
     let before = host.contents();
-    let message = "there is no terminal to ask whether to revoke the key of alice";
+    let message = "there is no terminal to ask whether to revoke alice";
     host.apikey(&["revoke", "alice"]).fails(2, format!("apikey: {message}\nconfirm with --yes\n"));
-    host.apikey(&["revoke", "alice", "--json"])
-        .fails(2, format!("{{\"code\":\"USAGE\",\"message\":\"{message}; confirm with --yes\"}}\n"));
+    host.apikey(&["revoke", "alice", "--json"]).fails(
+        2,
+        format!("{{\"code\":\"USAGE\",\"message\":\"{message}\",\"hint\":\"confirm with --yes\"}}\n"),
+    );
     assert!(host.contents() == before);
     assert_eq!(host.status_of(&key), "active");
 }
@@ -62,8 +66,8 @@ fn a_grace_period_that_is_left_alone_can_be_ended_too() {
 #[test]
 fn a_user_without_a_key_has_none_to_revoke() {
     let (host, _) = Host::with_key_of("bob");
-    let none = "apikey: alice has no active key\n`apikey create alice` issues one\n";
-    host.apikey(&["revoke", "alice", "--yes"]).fails(4, none);
+    let none = "apikey: alice has no key\n`apikey list alice --all` lists those that ended\n";
+    host.apikey(&["revoke", "alice", "--yes"]).fails(4, "apikey: alice has no key\n");
     host.key_from(&["create", "alice"]);
     host.apikey(&["revoke", "alice", "--yes"]).gives(0, "", "Revoked <prefix> of alice.\n");
     let before = host.contents();
@@ -112,5 +116,160 @@ fn with_no_user_it_is_about_the_login_name_of_the_calling_uid() {
     let login = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
     let revoked = host.apikey(&["revoke", "--yes", "--json"]).env("USER", "mallory").run().json();
     let message = format!("Revoked {} of {login}.", &key[..15]);
-    assert_eq!(revoked, json!({ "message": message, "user": login, "revoked_key_prefix": &key[..15] }));
+    assert_eq!(
+        revoked,
+        json!({
+            "message": message, "user": login, "revoked_key_prefix": &key[..15],
+            "revoked_key_prefixes": [&key[..15]], "still_accepted": [],
+        })
+    );
+}
+
+#[test]
+fn a_revocation_waits_for_nobody_s_delivery() {
+    let (host, key) = Host::with_key_of("alice");
+    host.key_from(&["create", "bob"]);
+    let lock = std::fs::File::open(host.path("keys.db-lock")).unwrap();
+    lock.lock().unwrap();
+    host.apikey(&["revoke", "alice", "-yq", "--timeout", "0s"]).gives(0, "", "");
+    assert_eq!(host.status_of(&key), "revoked");
+    // What is issued afterwards has to wait, but not what ends first.
+    let refresh = ["refresh", "bob", "-y", "--revoke-first", "--timeout", "0s", "--json"];
+    let outcome = host.apikey(&refresh).run();
+    let failure: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+    assert_eq!((outcome.status, host.accepted()), (6, 0), "{outcome:?}");
+    assert_eq!(failure["revoked_key_prefixes"].as_array().unwrap().len(), 1, "{failure}");
+}
+
+#[test]
+fn nothing_about_a_file_keeps_a_leaked_key_accepted() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let leaked = std::fs::read_to_string(host.path("web.key")).unwrap();
+    // Its owner can write junk into it.
+    host.write("web.key", b"junk");
+    let outcome = host.apikey(&["refresh", "web", "-y", "--revoke-first", "--json"]).run();
+    assert_eq!((outcome.status, outcome.code().as_str()), (8, "UNDELIVERABLE"));
+    let failure: serde_json::Value = serde_json::from_str(&outcome.stderr).unwrap();
+    assert_eq!(failure["revoked_key_prefixes"], json!([&leaked[..15]]));
+    assert_eq!((host.status_of(&leaked).as_str(), host.accepted()), ("revoked", 0));
+}
+
+#[test]
+fn with_a_prefix_that_one_key_is_revoked_and_the_others_are_named() {
+    let (host, first) = Host::with_key_of("alice");
+    let second = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    host.apikey(&["revoke", &second[..15], "--yes"]).gives(
+        0,
+        "",
+        "Revoked <prefix> of alice.\n<prefix>, which is retiring, is accepted until <time>.\n",
+    );
+    assert_eq!((host.status_of(&first), host.status_of(&second)), ("retiring".into(), "revoked".into()));
+    let third = host.key_from(&["create", "alice"]);
+    let revoked = host.apikey(&["revoke", &first[..15], "--yes", "--json"]).run().json();
+    assert_eq!(revoked["user"], "alice");
+    assert_eq!(revoked["revoked_key_prefixes"], json!([&first[..15]]));
+    assert_eq!(
+        revoked["still_accepted"],
+        json!([{ "prefix": &third[..15], "status": "active", "until": null }])
+    );
+    host.apikey(&["revoke", &first[..15], "-y"]).fails(4, "apikey: <prefix> of alice is revoked already\n");
+    host.apikey(&["revoke", "ak_0123456789ab", "-y"])
+        .fails(4, "apikey: no key with the prefix <prefix> is known\n");
+    assert_eq!(host.status_of(&third), "active");
+}
+
+#[test]
+fn a_pending_key_that_is_revoked_by_its_prefix_leaves_the_active_one_and_its_file() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let refresh = ["refresh", "web", "-y", "--key-file", "new.key", "--reload", "false"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    let pending = std::fs::read_to_string(host.path("new.key")).unwrap();
+    host.apikey(&["revoke", &pending[..15], "-y"]).gives(
+        0,
+        "",
+        "Revoked <prefix> of web. It was on its way to <folder>/new.key.\n\
+         <prefix>, which is active, is accepted.\n",
+    );
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    let current = std::fs::read_to_string(host.path("web.key")).unwrap();
+    assert_eq!((host.status_of(&current).as_str(), host.accepted()), ("active", 1));
+}
+
+#[test]
+fn the_file_that_holds_a_dead_key_is_named() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    host.apikey(&["revoke", "web", "-y"]).gives(
+        0,
+        "",
+        "Revoked <prefix> of web. <folder>/web.key holds a key that is no longer accepted.\n",
+    );
+}
+
+#[test]
+fn keys_whose_grace_period_is_over_are_revoked_for_good_although_there_is_none_to_revoke() {
+    let (host, old) = Host::with_key_of("alice");
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1ms"]);
+    host.execute("DELETE FROM keys WHERE status = 'active'");
+    std::thread::sleep(std::time::Duration::from_millis(2));
+    assert_eq!(host.apikey(&["revoke", "alice", "--yes"]).run().status, 4);
+    let stored: String = host
+        .sqlite()
+        .query_row("SELECT status FROM keys WHERE user = 'alice'", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!((stored.as_str(), host.status_of(&old).as_str()), ("revoked", "revoked"));
+}
+
+#[test]
+fn one_flipped_bit_in_an_index_hides_no_key_from_a_revocation() {
+    for index in ["keys_of_user", "one_active_key", "one_pending_key", "retiring_keys"] {
+        let (host, _) = Host::with_key_of("alice");
+        host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+        host.key_from(&["create", "elsewhere"]);
+        host.execute("UPDATE keys SET user = 'alice', status = 'pending' WHERE user = 'elsewhere'");
+        host.deliver_pending();
+        flip_a_bit(&host, index, b"alice");
+        assert_eq!(host.accepted(), 3);
+        let outcome = host.apikey(&["revoke", "alice", "-yq"]).run();
+        assert_eq!((outcome.status, host.accepted()), (0, 0), "{index}: {outcome:?}");
+    }
+}
+
+/// Flips the last bit of each `text` in the root page of `index`.
+fn flip_a_bit(host: &Host, index: &str, text: &[u8]) {
+    let root: u32 = {
+        let sqlite = host.sqlite();
+        sqlite.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+        sqlite
+            .query_row("SELECT rootpage FROM sqlite_schema WHERE name = ?1", [index], |row| row.get(0))
+            .unwrap()
+    };
+    let mut database = std::fs::read(host.database()).unwrap();
+    let start = (root as usize - 1) * 4096;
+    let page = &mut database[start..start + 4096];
+    let places: Vec<usize> =
+        (0..page.len() - text.len()).filter(|at| &page[*at..*at + text.len()] == text).collect();
+    assert!(!places.is_empty(), "{index}");
+    for at in places {
+        page[at + text.len() - 1] ^= 1;
+    }
+    host.write("keys.db", &database);
+}
+
+#[test]
+fn a_revocation_sees_to_what_earlier_runs_left_once_it_is_done() {
+    let host = Host::new();
+    host.key_from(&["create", "alice"]);
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
+    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    host.apikey(&["revoke", "alice", "-y"]).gives(
+        0,
+        "",
+        "Revoked <prefix> of alice.\n\
+         Finished the delivery of <prefix> of web to <folder>/web.key, which was interrupted.\n",
+    );
+    assert_eq!(host.accepted(), 1);
 }

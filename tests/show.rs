@@ -19,7 +19,8 @@ fn all_that_is_known_of_the_key_is_shown_but_not_the_key() {
          last used  never\n\
          expires    <time>\n\
          revoked    never\n\
-         key file   -\n",
+         key file   -\n\
+         lifetime   90d\n",
         "",
     );
     assert!(outcome.stdout.contains(&key[..15]) && !outcome.stdout.contains(&key[..16]));
@@ -56,8 +57,8 @@ fn the_current_key_is_shown_and_not_the_one_that_is_retiring() {
 #[test]
 fn a_user_without_a_key_has_none_to_show() {
     let (host, _) = Host::with_key_of("alice");
-    let none = "apikey: bob has no active key\n`apikey create bob` issues one\n";
-    host.apikey(&["show", "bob"]).fails(4, none);
+    let none = "apikey: bob has no key\n`apikey list bob --all` lists those that ended\n";
+    host.apikey(&["show", "bob"]).fails(4, "apikey: bob has no key\n");
     host.key_from(&["create", "bob"]);
     host.apikey(&["revoke", "bob", "--yes", "--quiet"]).gives(0, "", "");
     host.apikey(&["show", "bob"]).fails(4, none);
@@ -103,4 +104,30 @@ fn the_database_named_by_db_goes_before_the_one_in_the_environment() {
     assert_eq!(host.apikey(&["show", "bob"]).run().status, 4);
     assert_eq!(host.apikey(&["show", "bob"]).env("APIKEY_DB", "other.db").run().status, 0);
     assert_eq!(host.apikey(&["--db", "other.db", "show", "bob"]).run().status, 0);
+}
+
+#[test]
+fn any_key_is_shown_by_its_prefix() {
+    let (host, old) = Host::with_key_of("alice");
+    let new = host.key_from(&["refresh", "alice", "--yes"]);
+    for (key, status) in [(&old, "revoked"), (&new, "active")] {
+        let shown = host.apikey(&["show", &key[..15], "--json"]).run().json();
+        assert_eq!((&shown["prefix"], &shown["status"]), (&key[..15].into(), &status.into()));
+    }
+    host.apikey(&["show", "ak_0123456789ab"]).fails(4, "apikey: no key with the prefix <prefix> is known\n");
+}
+
+#[test]
+fn what_is_kept_for_the_next_key_is_shown_too() {
+    let host = Host::new();
+    let file = ["--key-file", "web.key", "--key-file-env", "A", "--key-file-owner", "0:0"];
+    let file = if nix::unistd::geteuid().is_root() { &file[..] } else { &file[..4] };
+    let create = ["create", "web", "-q", "--expires-in", "1h 30m", "--reload", "true"];
+    host.apikey(&[&create[..], file].concat()).gives(0, "", "");
+    let outcome = host.apikey(&["show", "web"]).run();
+    let owner = if nix::unistd::geteuid().is_root() { "0:0" } else { "-" };
+    let kept = format!(
+        "lifetime   1h 30m\nmode       0600\nowner      {owner}\nvariable   A\nreload     true\ntimeout    2m\n"
+    );
+    assert!(outcome.stdout.ends_with(&kept), "{outcome:?}");
 }

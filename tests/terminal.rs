@@ -219,18 +219,31 @@ fn cancelling_is_an_object_where_json_is_asked_for() {
     terminal.expect("[y/N]");
     terminal.types("n\r");
     let (shown, status) = terminal.ends();
-    let object = "{\"code\":\"CANCELLED\",\"message\":\"cancelled; nothing changed\"}\r\n";
+    let object = "{\"code\":\"CANCELLED\",\"message\":\"cancelled; nothing changed\",\"hint\":null}\r\n";
     assert!(status == 10 && shown.ends_with(object), "{shown}");
 }
 
 #[test]
 fn yes_said_beforehand_and_nothing_to_end_ask_nothing() {
     let (host, _) = Host::with_key_of("alice");
-    for args in ["refresh alice --yes", "refresh bob", "revoke alice -y", "revoke carol"] {
+    for args in ["refresh alice --yes", "revoke alice -y", "revoke carol"] {
         let (shown, status) = Terminal::apikey(&host, args).ends();
         assert_eq!(status, if args == "revoke carol" { 4 } else { 0 }, "{shown}");
         assert!(!shown.contains('?'), "{args}: {shown}");
     }
+}
+
+#[test]
+fn a_refresh_of_who_has_no_key_asks_and_says_so() {
+    let (host, _) = Host::with_key_of("alice");
+    for (answer, expected) in [("n\r", 10), ("y\r", 0)] {
+        let mut terminal = Terminal::apikey(&host, "refresh alcie");
+        terminal.expect("alcie has no key. Issue one? [y/N]");
+        terminal.types(answer);
+        let (shown, status) = terminal.ends();
+        assert_eq!(status, expected, "{shown}");
+    }
+    assert_eq!(host.accepted(), 2);
 }
 
 #[test]
@@ -275,12 +288,12 @@ fn an_answer_about_a_key_that_was_replaced_meanwhile_counts_for_nothing() {
 
 #[test]
 fn the_question_is_about_a_key_on_its_way_too() {
-    let host = Host::new();
+    let (host, old) = Host::with_key_of("web");
     let refresh = ["refresh", "web", "-y", "--key-file", "web.key", "--reload", "false"];
     assert_eq!(host.apikey(&refresh).run().status, 9);
     let key = std::fs::read_to_string(host.path("web.key")).unwrap();
     let mut terminal = Terminal::apikey(&host, "revoke web");
-    terminal.expect(&format!("Revoke {}, the key of web? [y/N]", &key[..15]));
+    terminal.expect(&format!("Revoke {}, {}, the keys of web? [y/N]", &old[..15], &key[..15]));
     terminal.types("n\r");
     assert_eq!(terminal.ends().1, 10);
     assert_eq!(host.status_of(&key), "pending");
@@ -293,7 +306,7 @@ fn the_question_is_about_what_is_there_once_an_interrupted_delivery_is_finished(
     assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
     host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
     let key = std::fs::read_to_string(host.path("web.key")).unwrap();
-    let mut terminal = Terminal::apikey(&host, "refresh web");
+    let mut terminal = Terminal::apikey(&host, "refresh web --no-reload");
     terminal.expect("Finished the delivery of");
     terminal.expect(&format!("Replace {}, the key of web? [y/N]", &key[..15]));
     terminal.types("y\r");

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::Recipient;
 use super::revoke::check_agreed;
-use crate::delivery::{Delivery, NewParcel, send, tell_and_activate};
+use crate::delivery::{Activated, Delivery, NewParcel, send, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner};
 use crate::settings::{Changes, Reload, Settings};
-use crate::store::{NewDelivery, NewKey, Previous, Record, Transaction, Turn, later};
+use crate::store::{Held, NewDelivery, NewKey, Previous, Record, Status, Transaction, Turn, later};
 use crate::user::User;
 
 /// What key to issue.
@@ -34,8 +34,12 @@ pub struct Issued {
     pub key_file: Option<KeyFile>,
     /// The key that it replaced.
     pub previous: Option<Previous>,
+    /// The file that the last key went to, where that is another one.
+    pub previous_key_file: Option<KeyFile>,
     /// Every key that was revoked before it was issued, as it was then.
-    pub revoked_first: Vec<Record>,
+    pub revoked_first: Vec<Held>,
+    /// The user's older keys that are accepted all the same.
+    pub still_accepted: Vec<Held>,
     /// An earlier run issued it; this one finished its delivery.
     pub was_waiting: bool,
 }
@@ -45,14 +49,17 @@ pub(super) struct Issue<'a> {
     pub command: &'static str,
     pub user: &'a User,
     pub settings: &'a Settings,
+    /// The file that the last key went to.
+    pub kept_key_file: Option<&'a KeyFile>,
     /// Whose the file that is replaced may be, too.
     pub previous_owners: [Option<Owner>; 2],
-    pub reload: Option<&'a Reload>,
+    /// Nothing but a file that holds a key already may be replaced.
+    pub only_a_key: bool,
+    /// How the reader of the file is told.
+    pub tell_by: Option<&'a Reload>,
     pub replace: Replace<'a>,
     /// Every key of the user that was revoked for it, as it was before.
-    pub revoked_first: Vec<Record>,
-    /// Which of them was the current one.
-    pub ended: Option<Record>,
+    pub revoked_first: Vec<Held>,
 }
 
 /// What becomes of the user's current key.
@@ -71,20 +78,19 @@ pub(super) fn create(
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
     check_none_waits(waiting)?;
-    let settings = order.changes.of(Settings::default());
-    let kept = match &settings.key_file {
-        Some(_) => turn.read(|snapshot| snapshot.key_file(&order.user))?,
-        None => None,
-    };
+    let settings = order.changes.of(Settings::default())?;
+    let kept = turn.read(|snapshot| snapshot.key_file(&order.user))?;
     let issue = Issue {
         command: "create",
         user: &order.user,
         settings: &settings,
-        previous_owners: [kept.and_then(|kept| kept.owner), None],
-        reload: None,
+        kept_key_file: kept.as_ref(),
+        previous_owners: [kept.as_ref().and_then(|kept| kept.owner), None],
+        only_a_key: false,
+        // There is no reader yet, and nothing that ends.
+        tell_by: None,
         replace: Replace::Nothing,
         revoked_first: Vec::new(),
-        ended: None,
     };
     issue.go(turn, recipient)
 }
@@ -92,6 +98,21 @@ pub(super) fn create(
 /// Checks that no delivery to the user is under way: the next key would have to wait for it.
 pub(super) fn check_none_waits(waiting: Option<&Delivery>) -> Result<()> {
     waiting.map_or(Ok(()), |waiting| Err(waiting.error()))
+}
+
+impl Issued {
+    pub(super) fn new(activated: Activated, key_file: Option<KeyFile>) -> Self {
+        let Activated { record, previous, still_accepted } = activated;
+        Issued {
+            record,
+            key_file,
+            previous,
+            previous_key_file: None,
+            revoked_first: Vec::new(),
+            still_accepted,
+            was_waiting: false,
+        }
+    }
 }
 
 impl Issue<'_> {
@@ -104,17 +125,18 @@ impl Issue<'_> {
 
     fn to_file(&self, turn: &mut Turn<'_>, key_file: &KeyFile, recipient: &dyn Recipient) -> Result<Issued> {
         let key = new_key(turn)?;
-        let (user, previous_owners) = (self.user, self.previous_owners);
-        let pending = send(turn, &NewParcel { key: &key, user, key_file, previous_owners }, |transaction| {
+        let Issue { user, previous_owners, only_a_key, .. } = *self;
+        let parcel = NewParcel { key: &key, user, key_file, previous_owners, only_a_key };
+        let pending = send(turn, &parcel, |transaction| {
             // The second transaction must not fail for it.
             later(transaction.now(), self.grace())?;
             let current = self.current(transaction)?;
-            let reload_pending = self.reload.is_some();
+            let reload_pending = self.tell_by.is_some();
             let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
             transaction.insert_pending(&key, &self.new_key(current.as_ref()), &delivery)
         })?;
-        let (record, previous) = tell_and_activate(turn, &pending, self.reload, recipient.reload_stderr())?;
-        Ok(self.issued(record, previous, Some(key_file.clone())))
+        let activated = tell_and_activate(turn, &pending, self.tell_by, recipient.reload_stderr())?;
+        Ok(self.issued(activated, Some(key_file.clone())))
     }
 
     fn to_recipient(&self, turn: &mut Turn<'_>, recipient: &mut dyn Recipient) -> Result<Issued> {
@@ -125,7 +147,8 @@ impl Issue<'_> {
             let retire = |current| transaction.retire(current, self.grace());
             let previous = current.as_ref().map(retire).transpose()?;
             let record = transaction.insert_active(&key, &self.new_key(current.as_ref()))?;
-            let issued = self.issued(record, previous, None);
+            let still_accepted = transaction.accepted_but(self.user, record.prefix)?;
+            let issued = self.issued(Activated { record, previous, still_accepted }, None);
             recipient.take(&key, &issued)?;
             Ok(issued)
         })
@@ -138,27 +161,48 @@ impl Issue<'_> {
             (Replace::Nothing, Some(active)) if active.status.is_accepted() => {
                 return Err(key_exists(active));
             }
-            (Replace::Current { agreed, .. }, Some(current)) => check_agreed(current, *agreed)?,
+            (Replace::Current { agreed, .. }, Some(current)) => {
+                check_agreed(self.user, &Held::from(current), *agreed)?;
+            }
             _ => {}
         }
-        Ok(current)
+        let held = transaction.held(self.user)?;
+        match held.iter().find(|key| key.stored == Status::Pending) {
+            Some(pending) => Err(is_pending(self.user, pending)),
+            None => Ok(current),
+        }
     }
 
     fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {
-        let in_place_of = current.or(self.ended.as_ref());
-        let in_place_of = in_place_of.map(|current| format!(", in place of {}", current.prefix));
+        let in_place_of = current.map(|current| current.prefix).or(self.ended());
+        let in_place_of = in_place_of.map(|prefix| format!(", in place of {prefix}"));
         let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
         NewKey { user: self.user, settings: self.settings, detail }
     }
 
-    fn issued(&self, record: Record, previous: Option<Previous>, key_file: Option<KeyFile>) -> Issued {
-        let revoked = self.ended.as_ref().map(|current| Previous {
+    /// The one of the revoked keys that was the current one.
+    fn ended(&self) -> Option<Prefix> {
+        let current = self.revoked_first.iter().find(|key| key.stored == Status::Active);
+        current.map(|current| current.prefix)
+    }
+
+    fn issued(&self, activated: Activated, key_file: Option<KeyFile>) -> Issued {
+        let revoked = |key: &&Held| Some(key.prefix) == self.ended();
+        let revoked = self.revoked_first.iter().find(revoked).map(|current| Previous {
             prefix: current.prefix,
             revoked: current.status.is_accepted(),
             valid_until: None,
         });
-        let previous = previous.or(revoked);
-        Issued { record, key_file, previous, revoked_first: self.revoked_first.clone(), was_waiting: false }
+        let path = key_file.as_ref().map(KeyFile::path);
+        let is_another = |kept: &&KeyFile| Some(kept.path()) != path;
+        let previous_key_file = self.kept_key_file.filter(is_another).cloned();
+        let issued = Issued::new(activated, key_file);
+        Issued {
+            previous: issued.previous.or(revoked),
+            previous_key_file,
+            revoked_first: self.revoked_first.clone(),
+            ..issued
+        }
     }
 
     fn grace(&self) -> Duration {
@@ -178,6 +222,15 @@ fn new_key(turn: &Turn<'_>) -> Result<Key> {
             return Ok(key);
         }
     }
+}
+
+/// What comes of a key that a run without the lock has put there, or whose rows make no sense.
+fn is_pending(user: &User, pending: &Held) -> Error {
+    let message = format!("{} of {user} is on its way into a file, and not done", pending.prefix);
+    Error::new(Code::DeliveryPending, message).hint(format!(
+        "try again; if that does not help, `apikey refresh {user} --revoke-first` replaces it, and \
+         `apikey revoke {user}` ends all keys of {user}"
+    ))
 }
 
 fn key_exists(active: &Record) -> Error {

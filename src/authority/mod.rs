@@ -1,8 +1,8 @@
 //! The authority of a host: what can be done to keys, for whoever manages them.
 //!
 //! Each command is one call on it, with checked values in and what was done out; what a key is handed
-//! over to, and who is told of what an earlier run left, is the [`Recipient`]. Every call that changes
-//! something takes a turn at writing, and finishes or undoes first what earlier runs left.
+//! over to, and who is told of what an earlier run left, is the [`Recipient`]. Every call that issues takes a
+//! turn at writing, and finishes or undoes first what earlier runs left; a revocation comes before that.
 
 mod issue;
 mod refresh;
@@ -14,11 +14,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 pub use self::issue::{Issued, Order};
+use self::refresh::Ended;
 pub use self::refresh::Refresh;
+pub use self::revoke::Revoked;
+pub use self::show::Shown;
 use crate::delivery::{Delivery, recover};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
-use crate::store::{Listed, Record, Snapshot, Store, Turn};
+use crate::patience::{A_WHILE, within};
+use crate::store::{Held, Listed, Record, Snapshot, Store, Turn};
+use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -87,44 +92,77 @@ impl Authority {
     /// be revoked first is revoked, which the message says; with
     /// [`Code::Cancelled`](crate::Code::Cancelled) where it would end a key that was not agreed on.
     pub fn refresh(&mut self, refresh: &Refresh, recipient: &mut dyn Recipient) -> Result<Issued> {
-        let (mut turn, waiting) = self.turn_for(&refresh.order.user, recipient)?;
-        refresh::refresh(&mut turn, waiting.as_ref(), refresh, recipient)
+        let ended = match refresh.revoke_first {
+            true => refresh::revoke_first(&mut self.store, self.clock, refresh, recipient)?,
+            false => Ended::default(),
+        };
+        let prefixes: Vec<Prefix> = ended.keys.iter().map(|key| key.prefix).collect();
+        let user = &refresh.order.user;
+        let issued = self.turn_for(user, recipient).and_then(|(mut turn, waiting)| {
+            refresh::refresh(&mut turn, waiting.as_ref(), refresh, ended, recipient)
+        });
+        issued.map_err(|error| error.after_revoking(user, prefixes))
     }
 
-    /// Revokes the active, the pending and each retiring key of `user`, at once and for good, and
-    /// returns them as they were before, the current one first.
+    /// Revokes at once and for good what the subject is: the active, the pending and each retiring key of a
+    /// user, or one key. Waits for nobody's delivery, and looks at no file before it is done.
     ///
     /// `agreed` are those that somebody was asked about: if there is another by now, nothing is
     /// revoked. Fails with [`Code::NoKey`](crate::Code::NoKey) where there is nothing to revoke.
-    pub fn revoke(
-        &mut self,
-        user: &User,
-        agreed: Option<&[Prefix]>,
-        recipient: &mut dyn Recipient,
-    ) -> Result<Vec<Record>> {
-        let (mut turn, waiting) = self.turn_for(user, recipient)?;
-        revoke::revoke(&mut turn, waiting.as_ref(), user, agreed)
+    pub fn revoke(&mut self, subject: &Subject, agreed: Option<&[Prefix]>) -> Result<Revoked> {
+        let revoked = revoke::revoke(&mut self.store, self.clock, subject, agreed)?;
+        match revoked.keys.as_slice() {
+            [] => Err(self.read_beside_writers(|snapshot| revoke::nothing_to_revoke(snapshot, subject))?),
+            _ => Ok(revoked),
+        }
     }
 
-    /// Finishes or undoes what earlier runs left, as every call that changes something does first.
+    /// Finishes or undoes what earlier runs left, as every call that issues does first.
     pub fn recover(&mut self, recipient: &mut dyn Recipient) -> Result<()> {
         self.turn(recipient).map(drop)
     }
 
-    /// The user's current key: the active one, or the one that was until it expired. Fails with
-    /// [`Code::NoKey`](crate::Code::NoKey) where there is none.
-    pub fn show(&self, user: &User) -> Result<Listed> {
-        self.read(|snapshot| show::show(snapshot, user))
+    /// The same, where there is something left and nobody else is writing, and for no longer than a few
+    /// seconds, whatever a file system does. What fails is for the next run.
+    pub fn recover_in_passing(&self, recipient: &mut dyn Recipient) {
+        let left = self.read_beside_writers(|snapshot| snapshot.pending());
+        if left.is_err() || left.is_ok_and(|left| left.is_empty()) {
+            return;
+        }
+        let (path, clock) = (self.store.location().path().to_owned(), self.clock);
+        let recover = move || {
+            let mut store = Store::open(&path, Duration::ZERO)?;
+            recover(&mut Turn::begin(&mut store, clock)?)
+        };
+        if let Ok(Some(Ok(left))) = within(A_WHILE, recover) {
+            left.iter().for_each(|delivery| recipient.hear(delivery));
+        }
+    }
+
+    /// Whether the database was made when it was opened.
+    pub fn is_new(&self) -> bool {
+        self.store.is_new()
+    }
+
+    /// Where the database is: absolute, and with no link on the way.
+    pub fn path(&self) -> &Path {
+        self.store.location().path()
+    }
+
+    /// The key that the subject is, or a user's current one: the active one, or the one that was until it
+    /// expired. Fails with [`Code::NoKey`](crate::Code::NoKey) where there is none.
+    pub fn show(&self, subject: &Subject) -> Result<Shown> {
+        self.store.read((self.clock)(), |snapshot| show::show(snapshot, subject))
     }
 
     /// The user's current key, where there is one: what a refresh would replace.
     pub fn current(&self, user: &User) -> Result<Option<Record>> {
-        self.read(|snapshot| snapshot.current(user))
+        self.read_beside_writers(|snapshot| snapshot.current(user))
     }
 
-    /// What [`revoke`](Authority::revoke) would revoke.
-    pub fn revocable(&self, user: &User) -> Result<Vec<Record>> {
-        self.read(|snapshot| revoke::revocable(snapshot, user))
+    /// What [`revoke`](Authority::revoke) would revoke, and whose it is.
+    pub fn revocable(&self, subject: &Subject) -> Result<(User, Vec<Held>)> {
+        self.read_beside_writers(|snapshot| revoke::revocable(snapshot, subject))
     }
 
     /// Lets `look` go through the keys as they are now, as often as it likes; it is in nobody's way
@@ -142,8 +180,8 @@ impl Authority {
         self.store.read_beside_writers((self.clock)(), |snapshot| snapshot.users(start, most))
     }
 
-    fn read<T>(&self, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        self.store.read((self.clock)(), look)
+    fn read_beside_writers<T>(&self, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
+        self.store.read_beside_writers((self.clock)(), look)
     }
 
     /// Begins a turn; returns what earlier runs left, and what has become of it.
@@ -170,14 +208,29 @@ impl Authority {
 pub struct Keys<'a>(&'a Snapshot<'a>);
 
 impl Keys<'_> {
-    /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted, or
-    /// with `all` of them; by user, oldest first. Keeps one in memory at a time.
+    /// Calls `each` with every key of the subject (of everyone, where that is `None`) that is current or
+    /// accepted, or with `all` of them; by user, oldest first. Keeps one in memory at a time.
     pub fn for_each<E: From<Error>>(
         &self,
-        user: Option<&User>,
+        subject: Option<&Subject>,
         all: bool,
-        each: impl FnMut(Listed) -> std::result::Result<(), E>,
+        mut each: impl FnMut(Listed) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        self.0.for_each(user, all, each)
+        let each = |key: Listed| if all || key.is_current_or_accepted() { each(key) } else { Ok(()) };
+        match subject {
+            None => self.0.for_each(None, each),
+            Some(Subject::User(user)) => self.0.for_each(Some(user), each),
+            Some(Subject::Key(prefix)) => self.0.listed(*prefix)?.map_or(Ok(()), each),
+        }
+    }
+
+    /// Whether there is a key of the subject (of anyone, where that is `None`) that is known, an ended one
+    /// too.
+    pub fn any(&self, subject: Option<&Subject>) -> Result<bool> {
+        match subject {
+            None => self.0.knows_a_key(None),
+            Some(Subject::User(user)) => self.0.knows_a_key(Some(user)),
+            Some(Subject::Key(prefix)) => Ok(self.0.listed(*prefix)?.is_some()),
+        }
     }
 }

@@ -7,10 +7,12 @@ use super::issue::{Issue, Issued, Order, Replace, check_none_waits};
 use super::revoke::{check_agreed, revoke};
 use crate::delivery::{Delivery, tell_and_activate};
 use crate::error::{Code, Error, Result};
-use crate::key::{Prefix, listed};
-use crate::settings::{Change, Changes, Reload, Settings};
-use crate::store::{Pending, Record, Turn};
-use crate::user::User;
+use crate::key::Prefix;
+use crate::key_file::Owner;
+use crate::settings::{Change, Reload, Settings};
+use crate::store::{Held, Pending, Store, Turn};
+use crate::subject::Subject;
+use crate::timestamp::Timestamp;
 
 /// How to replace a user's key.
 #[derive(Clone, Debug)]
@@ -27,100 +29,134 @@ pub struct Refresh {
     pub agreed: Option<Vec<Prefix>>,
 }
 
-/// What [`Authority::refresh`](super::Authority::refresh) does.
+/// What was revoked before the next key is issued.
+#[derive(Default)]
+pub(super) struct Ended {
+    pub keys: Vec<Held>,
+    /// Whose the file may be in which the last of them was.
+    pub owners: [Option<Owner>; 2],
+}
+
+/// Revokes all that the user has, before anything else is done.
+pub(super) fn revoke_first(
+    store: &mut Store,
+    clock: fn() -> Timestamp,
+    refresh: &Refresh,
+    recipient: &dyn Recipient,
+) -> Result<Ended> {
+    let Order { user, changes } = &refresh.order;
+    let (kept, newest) = store.read_beside_writers(clock(), |snapshot| {
+        // Nothing that is kept is a reason not to revoke.
+        let kept = snapshot.settings(user).unwrap_or_default();
+        let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);
+        let newest = pending.map_or_else(|| kept.clone(), |pending| pending.settings);
+        Ok::<_, Error>((kept, newest))
+    })?;
+    let owners = [owner(&kept), owner(&newest)];
+    if changes.of(newest)?.key_file.is_none() {
+        // What is known to reach nobody ends nothing.
+        recipient.check(&store.location().files())?;
+    }
+    let agreed = refresh.agreed.as_deref();
+    let revoked = revoke(store, clock, &Subject::User(user.clone()), agreed)?;
+    Ok(Ended { keys: revoked.keys, owners })
+}
+
+/// What [`Authority::refresh`](super::Authority::refresh) does, when what was to be revoked first has `ended`.
 pub(super) fn refresh(
     turn: &mut Turn<'_>,
     waiting: Option<&Delivery>,
     refresh: &Refresh,
+    ended: Ended,
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
-    let Refresh { order: Order { user, changes }, .. } = refresh;
+    let Order { user, changes } = &refresh.order;
     let agreed = refresh.agreed.as_deref();
-    let reload = match &changes.reload {
-        Change::Set(reload) => Some(reload),
-        Change::Keep | Change::TakeAway => None,
-    };
-    if let Some(waiting) = waiting.filter(|waiting| refresh.is_met_by(waiting)) {
-        return finish(turn, waiting.pending.clone(), agreed, reload, recipient);
+    if let Some(pending) = waiting.filter(|waiting| waiting.is_in_place()).map(|waiting| &waiting.pending)
+        && let Some(settings) = refresh.settings_met_by(pending)?
+    {
+        return finish(turn, Pending { settings, ..pending.clone() }, refresh, recipient);
     }
+    check_none_waits(waiting)?;
     let kept = turn.read(|snapshot| snapshot.settings(user))?;
-    // Of what ends here, the settings that were on their way are the newest. Whose the file is depends on
-    // how far that was.
-    let newest = waiting.map_or(&kept, |waiting| &waiting.pending.settings);
-    let settings = changes.of(newest.clone());
-    let owner = |settings: &Settings| settings.key_file.as_ref().and_then(|key_file| key_file.owner);
-    if reload.is_some() && settings.key_file.is_none() {
-        return Err(Error::new(Code::Usage, "there is no key file whose reader could be told")
-            .hint("--reload goes with --key-file, or with a key that went to one before"));
+    let settings = changes.of(kept.clone())?;
+    let current = turn.read(|snapshot| snapshot.current(user))?;
+    let is_first = kept.key_file.is_none() && current.is_none() && ended.keys.is_empty();
+    let tell_by = settings.reload.as_ref().filter(|_| !is_first);
+    if let Some(reload) = tell_by {
+        refresh.check_may_run(reload, turn)?;
     }
-    let mut issue = Issue {
+    let [one, other] = ended.owners;
+    let issue = Issue {
         command: "refresh",
         user,
         settings: &settings,
-        previous_owners: [owner(&kept), owner(newest)],
-        reload,
-        replace: Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
-        revoked_first: Vec::new(),
-        ended: None,
+        kept_key_file: kept.key_file.as_ref(),
+        previous_owners: [owner(&kept).or(one), other],
+        only_a_key: changes.key_file == Change::Keep && turn.store().location().is_shared()?,
+        tell_by,
+        replace: match refresh.revoke_first {
+            true => Replace::Nothing,
+            false => Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
+        },
+        revoked_first: ended.keys,
     };
-    if !refresh.revoke_first {
-        check_none_waits(waiting)?;
-        return issue.go(turn, recipient);
-    }
-    if settings.key_file.is_none() {
-        // What is known to reach nobody ends nothing.
-        recipient.check(&turn.store().location().files())?;
-    }
-    issue.replace = Replace::Nothing;
-    issue.ended = turn.read(|snapshot| snapshot.current(user))?;
-    issue.revoked_first = revoke_all(turn, waiting, user, agreed)?;
-    issue.go(turn, recipient).map_err(|error| match issue.revoked_first.as_slice() {
-        [] => error,
-        ended => error.after(&format!("{} of {user} ended", listed(ended.iter().map(|key| key.prefix)))),
-    })
-}
-
-fn revoke_all(
-    turn: &mut Turn<'_>,
-    waiting: Option<&Delivery>,
-    user: &User,
-    agreed: Option<&[Prefix]>,
-) -> Result<Vec<Record>> {
-    match revoke(turn, waiting, user, agreed) {
-        Err(error) if error.code() == Code::NoKey => Ok(Vec::new()),
-        revoked => revoked,
-    }
+    issue.go(turn, recipient)
 }
 
 /// Goes on with a key that was delivered and whose reader was not told.
 fn finish(
     turn: &mut Turn<'_>,
-    mut waiting: Pending,
-    agreed: Option<&[Prefix]>,
-    reload: Option<&Reload>,
+    waiting: Pending,
+    refresh: &Refresh,
     recipient: &dyn Recipient,
 ) -> Result<Issued> {
-    let current = turn.read(|snapshot| snapshot.current(&waiting.key.user))?;
-    current.iter().try_for_each(|current| check_agreed(current, agreed))?;
-    // How it is told this time is what is kept, not how it was told in vain.
-    waiting.settings.reload = reload.cloned();
-    let (record, previous) = tell_and_activate(turn, &waiting, reload, recipient.reload_stderr())?;
-    let key_file = Some(waiting.key_file);
-    Ok(Issued { record, key_file, previous, revoked_first: Vec::new(), was_waiting: true })
+    let (user, agreed) = (&waiting.key.user, refresh.agreed.as_deref());
+    let current = turn.read(|snapshot| snapshot.current(user))?;
+    current.iter().try_for_each(|current| check_agreed(user, &Held::from(current), agreed))?;
+    let tell_by = waiting.settings.reload.as_ref();
+    if let Some(reload) = tell_by {
+        refresh.check_may_run(reload, turn)?;
+    }
+    let activated = tell_and_activate(turn, &waiting, tell_by, recipient.reload_stderr())?;
+    Ok(Issued { was_waiting: true, ..Issued::new(activated, Some(waiting.key_file)) })
 }
 
 impl Refresh {
-    /// Whether `waiting`, which was delivered and waits for its reader to be told, is what it asks for.
-    fn is_met_by(&self, waiting: &Delivery) -> bool {
-        let Pending { settings, grace, .. } = &waiting.pending;
-        let Changes { name, lifetime, key_file, reload } = &self.order.changes;
-        waiting.is_in_place()
-            && !self.revoke_first
-            // Whether its reader is told is for the caller to say.
-            && *reload != Change::Keep
-            && name.is_met_by(settings.name.as_ref())
-            && lifetime.is_met_by(settings.lifetime.as_ref())
-            && key_file.is_met_by(settings.key_file.as_ref())
-            && self.grace.is_none_or(|asked| asked == *grace)
+    /// The settings of `pending`, which was delivered and waits for its reader to be told, where it is what
+    /// this asks for. How its reader is told is as it is said now.
+    fn settings_met_by(&self, pending: &Pending) -> Result<Option<Settings>> {
+        let changes = &self.order.changes;
+        let settings = changes.of(pending.settings.clone())?;
+        let but_for_reload = |settings: &Settings| Settings { reload: None, ..settings.clone() };
+        // Not to tell it at all is for somebody to say.
+        let says_how = settings.reload.is_some() || changes.reload == Change::TakeAway;
+        let is_met = says_how
+            && but_for_reload(&settings) == but_for_reload(&pending.settings)
+            && self.grace.is_none_or(|asked| asked == pending.grace);
+        Ok(is_met.then_some(settings))
     }
+
+    /// Checks that a reload command is the caller's word: said now, or kept where nobody else could have
+    /// said it, and not in a copy of the database of another machine.
+    fn check_may_run(&self, reload: &Reload, turn: &Turn<'_>) -> Result<()> {
+        let is_kept = self.order.changes.reload == Change::Keep;
+        let (user, location) = (&self.order.user, turn.store().location());
+        let not_run = |code, why: &str| {
+            Error::new(code, format!("the reload command that is kept for {user} is not run: {why}"))
+                .hint("say it again with --reload, or do without it with --no-reload")
+        };
+        if is_kept && location.is_shared()? {
+            let why = format!("others may write {}", location.path().display());
+            return Err(not_run(Code::Forbidden, &why));
+        }
+        if is_kept && !reload.is_of_this_machine() {
+            return Err(not_run(Code::Usage, "it was not set on this machine"));
+        }
+        Ok(())
+    }
+}
+
+fn owner(settings: &Settings) -> Option<Owner> {
+    settings.key_file.as_ref().and_then(|key_file| key_file.owner)
 }

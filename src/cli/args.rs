@@ -12,9 +12,11 @@ use nix::unistd::{Uid, User as Account, getuid};
 
 use super::complete::users_with_a_key;
 use super::database::Database;
+use super::output::Output;
 use crate::authority::Authority;
 use crate::error::{Code, Error, Result};
 use crate::settings::Change;
+use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 use crate::verifier::Verifier;
@@ -38,7 +40,7 @@ pub struct Global {
     /// Print one JSON object instead of text
     ///
     /// It has the same members every time, and a failure is an object on standard error, with the
-    /// members `code` and `message`.
+    /// members `code`, `message` and `hint`.
     #[arg(long, global = true)]
     #[arg(display_order = LAST)]
     pub json: bool,
@@ -53,7 +55,7 @@ pub struct Global {
     /// Durations read 90d, 12h, 30m or 1h 30m.
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     #[arg(display_order = LAST)]
-    timeout: Duration,
+    pub timeout: Duration,
 }
 
 impl Global {
@@ -67,8 +69,9 @@ impl Global {
         Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
     }
 
-    /// Opens the database, or makes it. Makes the default folder too, but no other.
-    pub fn open_or_create(&self) -> Result<Open> {
+    /// Opens the database, or makes it, and says so: whoever forgot sudo sees where. Makes the default
+    /// folder too, but no other.
+    pub fn open_or_create(&self, output: &Output) -> Result<Open> {
         let database = self.database()?;
         if let Some(folder) = &database.default_folder {
             DirBuilder::new()
@@ -77,7 +80,11 @@ impl Global {
                 .create(folder)
                 .map_err(|error| Error::io(&error, "make the folder", folder, Code::DbUnavailable))?;
         }
-        Authority::open_or_create(&database.path, self.timeout, Timestamp::now).map(Open::new)
+        let authority = Authority::open_or_create(&database.path, self.timeout, Timestamp::now)?;
+        if authority.is_new() {
+            output.note(&format!("Made the database {}.", authority.path().display()));
+        }
+        Ok(Open::new(authority))
     }
 
     fn database(&self) -> Result<Database> {
@@ -91,6 +98,24 @@ impl Global {
 /// A database that is open until the process ends. Closing it would write nothing, and give back
 /// piece by piece what the kernel takes back at once.
 pub type Open = ManuallyDrop<Authority>;
+
+/// Which keys the command is about.
+#[derive(Debug, Args)]
+pub struct SubjectArg {
+    /// Whose keys, or which one [default: your login name's]
+    ///
+    /// A user, or the prefix of a key: `ak_` and 12 hex digits. Without it, the login name of the calling
+    /// uid in the password database.
+    #[arg(value_name = "USER|PREFIX", add = ArgValueCompleter::new(users_with_a_key))]
+    subject: Option<Subject>,
+}
+
+impl SubjectArg {
+    /// What was named, else the caller's login name.
+    pub fn or_caller(self) -> Result<Subject> {
+        self.subject.map_or_else(|| login_name(getuid()).map(Subject::User), Ok)
+    }
+}
 
 /// Whose key the command is about.
 #[derive(Debug, Args)]
@@ -149,7 +174,7 @@ pub fn lifetime(text: &str) -> std::result::Result<Change<Duration>, String> {
 }
 
 /// A duration of a millisecond at the least.
-fn some_duration(text: &str) -> std::result::Result<Duration, String> {
+pub fn some_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
         none if none < Duration::from_millis(1) => Err("it must be at least 1ms".into()),
         some => Ok(some),

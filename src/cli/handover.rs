@@ -3,10 +3,12 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::args::Global;
 use super::output::Output;
 use crate::authority::{Issued, Recipient};
 use crate::delivery::Delivery;
@@ -14,7 +16,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
 use crate::name::Name;
-use crate::store::Record;
+use crate::store::{Held, Record, Status};
 use crate::timestamp::Timestamp;
 
 /// Writes the JSON of a command that issues: of what was issued, and of the key where it is shown.
@@ -24,6 +26,7 @@ pub type ToJson = fn(&mut dyn Write, &Issued, Option<&Key>) -> io::Result<()>;
 /// error.
 pub struct Caller<'a> {
     output: &'a Output,
+    timeout: Duration,
     to_json: ToJson,
     /// Only what is over is told: about the rest somebody is told again before long.
     only_what_is_over: bool,
@@ -31,35 +34,64 @@ pub struct Caller<'a> {
 
 impl<'a> Caller<'a> {
     /// Who runs a command that issues.
-    pub fn new(output: &'a Output, to_json: ToJson) -> Self {
-        Caller { output, to_json, only_what_is_over: false }
+    pub fn new(output: &'a Output, global: &Global, to_json: ToJson) -> Self {
+        Caller { output, timeout: global.timeout, to_json, only_what_is_over: false }
     }
 
     /// Who runs a command that issues nothing.
-    pub fn of_no_key(output: &'a Output) -> Self {
-        Self::new(output, |_, _, _| Ok(()))
+    pub fn of_no_key(output: &'a Output, global: &Global) -> Self {
+        Self::new(output, global, |_, _, _| Ok(()))
     }
 
     /// Who is about to be asked.
-    pub fn asked(output: &'a Output) -> Self {
-        Caller { only_what_is_over: true, ..Self::of_no_key(output) }
+    pub fn asked(output: &'a Output, global: &Global) -> Self {
+        Caller { only_what_is_over: true, ..Self::of_no_key(output, global) }
     }
 
     /// Says what was issued, where that was not said with the key.
     pub fn tell(&self, issued: &Issued) -> Result<()> {
-        let Record { prefix, user, .. } = &issued.record;
-        let Some(key_file) = &issued.key_file else {
-            self.output.note(&format!("Issued {prefix} to {user}. The key is shown only once."));
-            return Ok(());
+        let Record { prefix, user, expires_at, .. } = &issued.record;
+        let end = expires_at.map(|end| format!(", accepted until {end}")).unwrap_or_default();
+        let done = if issued.was_waiting { "Finished the delivery of" } else { "Issued" };
+        let place = match &issued.key_file {
+            Some(key_file) => format!("The key is in {}.", key_file.path()),
+            None => "The key is shown only once.".to_owned(),
         };
-        if self.output.is_json() {
+        if issued.key_file.is_some() && self.output.is_json() {
             self.output
                 .data(|out| Ok((self.to_json)(out, issued, None)?))
                 .map_err(|error| error.after("the key is delivered"))?;
         }
-        let done = if issued.was_waiting { "Finished the delivery of" } else { "Issued" };
-        self.output.note(&format!("{done} {prefix} to {user}. The key is in {}.", key_file.path()));
+        self.output.note(&format!("{done} {prefix} to {user}{end}. {place}"));
+        self.tell_of_older_keys(issued);
         Ok(())
+    }
+
+    /// Names every older key: what ended, and what is accepted all the same.
+    fn tell_of_older_keys(&self, issued: &Issued) {
+        let ended = |prefix, revoked| {
+            let what = if revoked { "is revoked" } else { "had expired" };
+            self.output.note(&format!("{prefix} {what}."));
+        };
+        for key in &issued.revoked_first {
+            ended(key.prefix, key.status.is_accepted());
+        }
+        let previous = issued.previous.as_ref().filter(|_| issued.revoked_first.is_empty());
+        if let Some(previous) = previous.filter(|previous| previous.valid_until.is_none()) {
+            ended(previous.prefix, previous.revoked);
+        }
+        tell_of_accepted(self.output, &issued.still_accepted);
+        if let Some(key_file) = &issued.previous_key_file {
+            self.output.note(&format!("The last key went to {}, and is there yet.", key_file.path()));
+        }
+    }
+}
+
+/// Names keys that are accepted, although another command ended or replaced one of that user.
+pub fn tell_of_accepted(output: &Output, keys: &[Held]) {
+    for key in keys {
+        let until = key.until().map(|until| format!(" until {until}")).unwrap_or_default();
+        output.note(&format!("{}, which is {}, is accepted{until}.", key.prefix, key.status.as_str()));
     }
 }
 
@@ -81,14 +113,14 @@ impl Recipient for Caller<'_> {
         };
         written.map_err(|error| Error::new(Code::InternalError, format!("cannot write the key: {error}")))?;
         let unused = rest.len();
-        self.output.secret(&buffer[..buffer.len() - unused])
+        self.output.secret(&buffer[..buffer.len() - unused], self.timeout)
     }
 
     fn hear(&mut self, delivery: &Delivery) {
         if delivery.is_over() {
-            self.output.note(&format!("{delivery}."));
+            self.output.note_within(self.timeout, &format!("{delivery}."));
         } else if !self.only_what_is_over {
-            self.output.note(&delivery.to_string());
+            self.output.note_within(self.timeout, &delivery.to_string());
         }
     }
 
@@ -103,7 +135,7 @@ fn longest_json(issued: &Issued) -> usize {
     let record = &issued.record;
     let name = record.name.as_ref().map_or(0, |name| name.as_str().len());
     let key_file = issued.key_file.as_ref().map_or(0, |key_file| key_file.path().len());
-    1024 + 6 * (record.user.as_str().len() + name + key_file)
+    1024 + 6 * (record.user.as_str().len() + name + key_file) + 128 * issued.still_accepted.len()
 }
 
 /// The JSON of `create`, and of `refresh` but for its last three members.
@@ -117,6 +149,22 @@ pub struct IssuedJson<'a> {
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     key_file: Option<&'a str>,
+    still_accepted: Vec<AcceptedJson>,
+}
+
+/// One of `still_accepted`.
+#[derive(Serialize)]
+pub struct AcceptedJson {
+    prefix: Prefix,
+    status: Status,
+    until: Option<Timestamp>,
+}
+
+impl AcceptedJson {
+    pub fn of(keys: &[Held]) -> Vec<Self> {
+        let json = |key: &Held| AcceptedJson { prefix: key.prefix, status: key.status, until: key.until() };
+        keys.iter().map(json).collect()
+    }
 }
 
 impl<'a> IssuedJson<'a> {
@@ -132,6 +180,7 @@ impl<'a> IssuedJson<'a> {
             created_at: record.created_at,
             expires_at: record.expires_at,
             key_file: issued.key_file.as_ref().map(KeyFile::path),
+            still_accepted: AcceptedJson::of(&issued.still_accepted),
         }
     }
 }

@@ -5,13 +5,16 @@ use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
+use nix::unistd::fsync;
 use serde::Serialize;
 
 use super::json;
-use super::stream::{Stderr, Stdout};
+use super::stream::{self, Stderr, Stdout};
 use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
 use crate::text::printable;
 
 /// Where output goes, and in which form.
@@ -39,13 +42,24 @@ impl Output {
         }
     }
 
+    /// The same from inside a turn at writing: who does not read it keeps nobody waiting for longer than
+    /// `timeout`.
+    pub fn note_within(&self, timeout: Duration, line: &str) {
+        if !self.json && !self.quiet && stream::takes_more(io::stderr(), timeout).unwrap_or(true) {
+            say(&printable(line));
+        }
+    }
+
     /// Says why the program failed, and returns the exit status that says so too.
     pub fn failure(&self, error: &Error) -> ExitCode {
         let code = error.code();
         if self.json {
-            let hint = error.what_to_do().map(|hint| format!("; {hint}")).unwrap_or_default();
-            let failure = Failure { code: code.as_str(), message: format!("{error}{hint}") };
-            say(&json::to_string(&failure));
+            say(&json::to_string(&Failure {
+                code: code.as_str(),
+                message: error.to_string(),
+                hint: error.what_to_do(),
+                revoked_key_prefixes: error.revoked(),
+            }));
         } else {
             let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
             say(&format!("apikey: {error}{hint}"));
@@ -101,12 +115,21 @@ impl Output {
         }
     }
 
-    /// Writes a secret to standard output in one write, past every buffer that would keep a copy.
-    pub fn secret(&self, secret: &[u8]) -> Result<()> {
-        match Stdout.write(secret) {
-            Ok(written) if written == secret.len() => Ok(()),
-            Ok(_) => Err(undeliverable("standard output took only a part of the key")),
-            Err(error) => Err(undeliverable(&format!("cannot write to standard output: {error}"))),
+    /// Writes a secret to standard output in one write, past every buffer that would keep a copy; into a
+    /// regular file so that a power cut does not undo it. Who does not read it is waited for as long as
+    /// `timeout`.
+    pub fn secret(&self, secret: &[u8], timeout: Duration) -> Result<()> {
+        let cannot = |error: io::Error| undeliverable(&format!("cannot write to standard output: {error}"));
+        // A pipe that is ready takes 4096 bytes without waiting: pipe(7), PIPE_BUF.
+        if !stream::takes_more(io::stdout(), timeout).map_err(cannot)? {
+            return Err(undeliverable("nobody reads standard output"));
+        }
+        if Stdout.write(secret).map_err(cannot)? < secret.len() {
+            return Err(undeliverable("standard output took only a part of the key"));
+        }
+        match SFlag::from_bits_truncate(stdout_status()?.st_mode & SFlag::S_IFMT.bits()) {
+            SFlag::S_IFREG => fsync(io::stdout()).map_err(|error| cannot(error.into())),
+            _ => Ok(()),
         }
     }
 }
@@ -144,9 +167,12 @@ impl From<Error> for Stopped {
 }
 
 #[derive(Serialize)]
-struct Failure {
+struct Failure<'a> {
     code: &'static str,
     message: String,
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[Prefix]>::is_empty")]
+    revoked_key_prefixes: &'a [Prefix],
 }
 
 fn stdout_status() -> Result<FileStat> {

@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -40,6 +41,17 @@ impl Write for Stderr {
 /// Reads once from standard input; 0 is its end.
 pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
     once(io::stdin(), PollFlags::POLLIN, || unistd::read(io::stdin(), buffer))
+}
+
+/// Whether `stream` takes more, or fails at once, before `timeout` is over.
+pub fn takes_more(stream: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], timeout) {
+            Err(Errno::EINTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
 }
 
 fn once(

@@ -1,14 +1,15 @@
 //! A delivery from its beginning to its end.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::state::check_may_replace;
-use super::{Delivery, End};
+use super::{Delivery, End, reload};
 use crate::error::{Code, Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
+use crate::patience::{A_WHILE, within};
 use crate::settings::Reload;
-use crate::store::{Pending, Previous, Record, Status, Transaction, Turn};
+use crate::store::{Held, Pending, Previous, Record, Status, Transaction, Turn};
 use crate::trust::Obstacle;
 use crate::user::User;
 
@@ -19,6 +20,18 @@ pub struct NewParcel<'a> {
     pub key_file: &'a KeyFile,
     /// Whose the file that is replaced may be, too.
     pub previous_owners: [Option<Owner>; 2],
+    /// Nothing but a file that holds a key already may be replaced: the path is the word of somebody who
+    /// need not be trusted.
+    pub only_a_key: bool,
+}
+
+/// A key that became the active one.
+pub struct Activated {
+    pub record: Record,
+    /// The key that it replaced.
+    pub previous: Option<Previous>,
+    /// The user's older keys that are accepted all the same.
+    pub still_accepted: Vec<Held>,
 }
 
 /// Puts a key into its file: steps 1 to 3. `issue` is the first transaction.
@@ -65,7 +78,16 @@ pub fn send(
 /// that made one was killed before its key was issued, or its key has ended since.
 fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
     let target = Target::open(parcel.key_file, parcel.previous_owners)?;
-    check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
+    let holds_a_key = check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
+    if parcel.only_a_key && !holds_a_key {
+        let (path, database) = (parcel.key_file.path(), turn.store().location().path().display());
+        return Err(Obstacle {
+            reason: format!(
+                "there is no key in {path}, and others may write {database}, which says to go there"
+            ),
+            hint: "name the file with --key-file".into(),
+        });
+    }
     for prefix in target.staged()? {
         // Where that is not known, or it can't be removed, it stays: that is not worth failing for.
         let Ok(key) = turn.store().with_prefix(prefix, turn.now()) else { continue };
@@ -81,66 +103,71 @@ fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, 
 pub fn tell_and_activate(
     turn: &mut Turn<'_>,
     pending: &Pending,
-    reload: Option<&Reload>,
-    reload_stderr: Stdio,
-) -> Result<(Record, Option<Previous>)> {
-    if let Some(reload) = reload
-        && let Err(failed) = run(reload, pending, reload_stderr)
-    {
-        // Where another run has told the reader meanwhile, it is done.
+    tell_by: Option<&Reload>,
+    stderr: Stdio,
+) -> Result<Activated> {
+    let mut replaced = None;
+    if let Some(command) = tell_by {
         let current = turn.read(|snapshot| snapshot.current(&pending.key.user))?;
-        let done = current.filter(|current| current.prefix == pending.key.prefix);
-        return done.map(|done| (done, None)).ok_or(failed);
-    }
-    complete(turn, pending).map_err(|error| match error.code() {
-        Code::DeliveryPending | Code::NoKey => error,
-        _ => {
-            let why = format!("it is in place, but the old key could not be ended: {error}");
-            Delivery::of(pending, End::Stuck(why)).error()
+        replaced = current.map(|current| current.prefix);
+        let (told, turn_again) = turn.let_others_go_first(|| reload::run(command, pending, stderr));
+        turn_again.map_err(|error| unfinished(pending, &error))?;
+        if let Err(why) = told {
+            // Where another run has told the reader meanwhile, it is done.
+            let current = turn.read(|snapshot| snapshot.current(&pending.key.user))?;
+            if current.is_none_or(|current| current.prefix != pending.key.prefix) {
+                return Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error());
+            }
         }
+    }
+    complete(turn, pending, replaced).map_err(|error| match error.code() {
+        Code::DeliveryPending | Code::NoKey => error,
+        _ => unfinished(pending, &error),
     })
 }
 
-/// Standard output is for data, so the command has none.
-fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<()> {
-    let status = Command::new("/bin/sh")
-        .args(["-c", &reload.command])
-        .env("APIKEY_USER", pending.key.user.as_str())
-        .env("APIKEY_PREFIX", pending.key.prefix.to_string())
-        .env("APIKEY_KEY_FILE", pending.key_file.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(stderr)
-        .status();
-    let why = match status {
-        Ok(status) if status.success() => return Ok(()),
-        Ok(status) => format!("the reload command failed: {status}"),
-        Err(error) => format!("the reload command could not be run: {error}"),
-    };
-    Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error())
+fn unfinished(pending: &Pending, error: &Error) -> Error {
+    let why = format!("it is in place, but the old key could not be ended: {error}");
+    Delivery::of(pending, End::Stuck(why)).error()
 }
 
-/// The second transaction. Where another run has done it, there is nothing to do.
-pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Option<Previous>)> {
+/// The second transaction. Where another run has done it, there is nothing to do; `replaced` is the key
+/// that it did it to.
+pub fn complete(turn: &mut Turn<'_>, pending: &Pending, replaced: Option<Prefix>) -> Result<Activated> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
         let current = transaction.current(user)?;
-        if let Some(done) = current.as_ref().filter(|current| current.prefix == *prefix) {
-            return Ok((done.clone(), None));
-        }
-        if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
-            let message = format!("{prefix} of {user} has expired before its delivery was done");
-            return Err(
-                Error::new(Code::DeliveryPending, message).hint(format!("run `apikey refresh {user}` again"))
-            );
-        }
-        let retire = |current| transaction.retire(current, pending.grace);
-        let previous = current.as_ref().map(retire).transpose()?;
-        if !transaction.activate(pending)? {
-            return Err(not_pending(&pending.key));
-        }
-        Ok((Record { status: Status::Active, ..pending.key.clone() }, previous))
+        let (record, previous) = match current {
+            Some(done) if done.prefix == *prefix => {
+                let replaced = replaced.map(|replaced| transaction.held_with_prefix(replaced)).transpose()?;
+                (done, replaced.flatten().map(|(_, key)| Previous::that_is(&key)))
+            }
+            current => activate(transaction, pending, current.as_ref())?,
+        };
+        let still_accepted = transaction.accepted_but(user, *prefix)?;
+        Ok(Activated { record, previous, still_accepted })
     })
+}
+
+fn activate(
+    transaction: &Transaction<'_>,
+    pending: &Pending,
+    current: Option<&Record>,
+) -> Result<(Record, Option<Previous>)> {
+    let Record { prefix, user, .. } = &pending.key;
+    if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
+        let message = format!("{prefix} of {user} has expired before its delivery was done");
+        return Err(
+            Error::new(Code::DeliveryPending, message).hint(format!("run `apikey refresh {user}` again"))
+        );
+    }
+    let retire = |current| transaction.retire(current, pending.grace);
+    let previous = current.map(retire).transpose()?;
+    if !transaction.activate(pending)? {
+        return Err(not_pending(&pending.key));
+    }
+    let (status, stored) = (Status::Active, Status::Active);
+    Ok((Record { status, stored, ..pending.key.clone() }, previous))
 }
 
 /// Revokes a pending key, and only then removes its stage, where that can be reached. What it was to bring
@@ -148,9 +175,9 @@ pub fn complete(turn: &mut Turn<'_>, pending: &Pending) -> Result<(Record, Optio
 pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>, issued: bool) -> Result<()> {
     turn.write(|transaction| {
         if issued {
-            transaction.keep_where_nothing_is(&pending.key)?;
+            transaction.keep_where_nothing_is(&pending.key.user, pending.key.prefix)?;
         }
-        if transaction.undo(pending)? { Ok(()) } else { Err(not_pending(&pending.key)) }
+        if transaction.undo(&pending.key)? { Ok(()) } else { Err(not_pending(&pending.key)) }
     })?;
     let _ = target.map(|target| target.remove_stage(pending.key.prefix));
     Ok(())
@@ -163,10 +190,13 @@ fn not_pending(key: &Record) -> Error {
         .hint(format!("`apikey refresh {user}` issues another"))
 }
 
-/// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts
-/// the key in it, so that it is not worth failing for: the next delivery to this file removes it.
-pub fn discard(pending: &Pending) {
-    let _ = Target::open(&pending.key_file, [None; 2]).map(|target| target.remove_stage(pending.key.prefix));
+/// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts the key
+/// in it, so that it is worth neither failing nor waiting for: the next delivery to this file removes it.
+pub fn discard(prefix: Prefix, key_file: KeyFile) {
+    let remove = move || {
+        let _ = Target::open(&key_file, [None; 2]).map(|target| target.remove_stage(prefix));
+    };
+    let _ = within(A_WHILE, remove);
 }
 
 fn none_issued(obstacle: Obstacle) -> Error {

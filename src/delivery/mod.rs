@@ -7,8 +7,9 @@
 //!    that was killed has staged beside it, and stage the new key.
 //! 2. First transaction: the new key is pending, and accepted. The old one stays.
 //! 3. Put the stage in the file's place; sync the folder.
-//! 4. Run the reload command, where there is one: its reader takes the new key while both are good.
-//! 5. Second transaction: the new key is active; the old one ends, or retires.
+//! 4. Run the reload command, where there is one, with the lock let go: its reader takes the new key while
+//!    both are good, and others write.
+//! 5. Second transaction, where the new key is still pending: it is active; the old one ends, or retires.
 //!
 //! `forward.rs` goes that way, `recover.rs` goes on from wherever a run was killed, or back; where that
 //! is and what follows is for `state.rs` to say, which changes nothing.
@@ -22,15 +23,17 @@
 //!
 //! Without a stage, and with neither of the two keys in the file, nothing is revoked: another file system
 //! may be mounted there, or none; the delivery is stuck. A key that waits for its reload goes on with 4
-//! when that user is refreshed again.
+//! when that user is refreshed again. A revocation waits for none of this: it ends what is pending, and who
+//! was delivering it finds that out in step 5.
 
 mod forward;
 mod recover;
+mod reload;
 mod state;
 
 use std::fmt;
 
-pub(crate) use self::forward::{NewParcel, discard, send, tell_and_activate};
+pub(crate) use self::forward::{Activated, NewParcel, discard, send, tell_and_activate};
 pub(crate) use self::recover::recover;
 use crate::error::{Code, Error};
 use crate::key_file::KeyFile;
@@ -51,8 +54,8 @@ pub enum End {
     Finished,
     /// The key was lost or had expired, and is revoked.
     Undone,
-    /// The key is in its file, and its reader has not been told, for this reason where one is known:
-    /// only a refresh of that user can tell it.
+    /// The key is in its file, and its reader is not told yet, for this reason where one is known: another
+    /// run is telling it now, or a refresh of that user is to tell it.
     AwaitsReload(Option<String>),
     /// The key can be neither delivered nor given up now, for this reason.
     Stuck(String),
@@ -89,8 +92,8 @@ impl Delivery {
         match self.end {
             End::Finished | End::Undone => None,
             End::AwaitsReload(_) => Some(format!(
-                "`apikey refresh {user} --reload COMMAND` goes on from there, `apikey revoke {user}` ends \
-                 all keys of {user}"
+                "`apikey refresh {user}` tells it again (by another command with --reload, not at all with \
+                 --no-reload), `apikey revoke {user}` ends all keys of {user}"
             )),
             End::Stuck(_) => Some(format!(
                 "see to that, and the next command that writes goes on from there; or give the key up: \
@@ -124,7 +127,7 @@ impl fmt::Display for Delivery {
                  expired"
             ),
             End::AwaitsReload(why) => {
-                write!(f, "{prefix} of {user} is in {path} and accepted, but its reader has not been told")?;
+                write!(f, "{prefix} of {user} is in {path} and accepted, but its reader is not told yet")?;
                 why.iter().try_for_each(|why| write!(f, ": {why}"))
             }
             End::Stuck(why) => {

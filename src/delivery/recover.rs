@@ -4,10 +4,11 @@
 use super::forward::{complete, give_up};
 use super::state::{State, look};
 use super::{Delivery, End};
-use crate::error::{Code, Result};
+use crate::error::{Code, Error, Result};
 use crate::store::{Pending, Turn};
 
-/// Sees to what earlier runs left. An error is the database's.
+/// Sees to what earlier runs left. What is wrong with one user's key is no reason to keep all others from
+/// theirs; an error is the database's.
 pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
     let pending = turn.read(|snapshot| snapshot.pending())?;
     let go_on = |pending: Pending| match go_on_with(turn, &pending) {
@@ -21,7 +22,12 @@ pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
 
 /// Goes on with a delivery from wherever it is. An error is the database's, or [`Code::NoKey`].
 fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
-    let (target, awaits_reload) = match look(turn.store(), pending, turn.now())? {
+    let state = match look(turn.store(), pending, turn.now()) {
+        // Something of that user's makes no sense. Where it is all of the database, a write will fail too.
+        Err(error) if error.code() == Code::DbError => return Ok(stuck(&error)),
+        state => state?,
+    };
+    let (target, awaits_reload) = match state {
         State::Staged(target) => {
             if let Err(obstacle) = target.put_in_place(pending.key.prefix) {
                 return Ok(End::Stuck(obstacle.reason));
@@ -39,12 +45,13 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
     if awaits_reload {
         return Ok(End::AwaitsReload(None));
     }
-    match complete(turn, pending) {
+    match complete(turn, pending, None) {
         Ok(_) => Ok(End::Finished),
-        // What is wrong with one user's key is no reason to keep all others from theirs.
-        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => {
-            Ok(End::Stuck(error.to_string()))
-        }
+        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => Ok(stuck(&error)),
         Err(error) => Err(error),
     }
+}
+
+fn stuck(error: &Error) -> End {
+    End::Stuck(error.to_string())
 }

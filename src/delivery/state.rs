@@ -54,13 +54,14 @@ pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
 }
 
 /// Checks that a key of `user` may take the place of what the file holds now: it is a key file, or
-/// nothing, and neither the database's nor the only copy of a key that somebody else has.
+/// nothing, and neither the database's nor the only copy of a key that somebody else has. Returns whether
+/// it holds a key.
 pub fn check_may_replace(
     store: &Store,
     target: &Target,
     user: &User,
     now: Timestamp,
-) -> std::result::Result<(), Obstacle> {
+) -> std::result::Result<bool, Obstacle> {
     let location = store.location();
     if target.is_in(location.folder())? && location.owns(target.name()) {
         return Err(Obstacle {
@@ -68,7 +69,7 @@ pub fn check_may_replace(
             hint: "name another file with --key-file".into(),
         });
     }
-    let Some(held) = target.check_replaceable()? else { return Ok(()) };
+    let Some(held) = target.check_replaceable()? else { return Ok(false) };
     let unknown = |error: Error| Obstacle {
         reason: format!("whose key the file holds is unknown: {error}"),
         hint: error.what_to_do().unwrap_or("try again").to_owned(),
@@ -78,6 +79,6 @@ pub fn check_may_replace(
             reason: format!("the file holds {} of {}, which is accepted", other.prefix, other.user),
             hint: format!("name another file, or end the keys of {0} with `apikey revoke {0}`", other.user),
         }),
-        _ => Ok(()),
+        _ => Ok(true),
     }
 }

@@ -6,6 +6,7 @@
 mod folder;
 mod target;
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -132,6 +133,18 @@ impl Mode {
 
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         (bits & !0o660 == 0 && bits & 0o400 != 0).then_some(Mode(bits))
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.uid, self.gid)
     }
 }
 

@@ -121,6 +121,19 @@ impl Location {
         Ok(metadata(&self.path)?.map(|found| Identity::of(&found)))
     }
 
+    /// Whether others than the caller and root may write the database. It then says nothing that is to be
+    /// done without a word of the caller's.
+    pub fn is_shared(&self) -> Result<bool> {
+        let own = |found: &Metadata| found.uid() == 0 || found.uid() == geteuid().as_raw();
+        for path in &self.files()[..3] {
+            let found = metadata(path)?;
+            if found.is_some_and(|found| !own(&found) || found.mode() & WRITABLE_BY_GROUP != 0) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Checks that no log of another database lies where a new one would go: SQLite would play it
     /// into the new one.
     pub fn check_no_leftovers(&self) -> Result<()> {

@@ -4,8 +4,9 @@
 //!   before SQLite touches it: `header.rs`. What it holds: `versions.rs`. Who writes next: `lock.rs`.
 //! - Whoever looks does so in a [`Snapshot`], whoever writes in a [`Transaction`]; both see a
 //!   database whose schema was checked in the same transaction.
-//! - A write takes the lock (see [`Turn`]), then begins an immediate transaction, then checks the
-//!   schema and brings it to the newest version, and only then writes. A database that is damaged,
+//! - A write takes the lock (see [`Turn`]; but for a revocation, which waits for nobody's delivery), then
+//!   begins an immediate transaction, then checks the schema and brings it to the newest version, and only
+//!   then writes. A database that is damaged,
 //!   newer or not ours is never written to.
 //! - The journal is a write-ahead log, `synchronous=FULL`; the log and its index stay when the last
 //!   process closes, and nothing is moved from the log to the database then. So a write costs a
@@ -40,7 +41,7 @@ pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;
 use self::open::open;
-pub use self::record::{Listed, Pending, Record, Status};
+pub use self::record::{Held, Listed, Pending, Record, Status};
 pub(crate) use self::snapshot::Snapshot;
 pub use self::transaction::Previous;
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, later};
@@ -60,6 +61,7 @@ pub struct Store {
     read_only: bool,
     is_wal: bool,
     versions: Versions,
+    is_new: bool,
 }
 
 impl Store {
@@ -76,15 +78,17 @@ impl Store {
     /// nothing; readable by its owner alone.
     pub fn open_or_create(path: &Path, timeout: Duration) -> Result<Self> {
         let location = Location::new(path)?;
+        let mut is_new = false;
         if location.identity()?.is_none() {
             // Not even the lock is made where it should not be.
             location.check()?;
             let _lock = WriteLock::wait(&location, timeout)?;
             if location.check()?.is_none() {
                 make(&location, VERSIONS)?;
+                is_new = true;
             }
         }
-        Self::open_at(location, timeout, VERSIONS)
+        Ok(Store { is_new, ..Self::open_at(location, timeout, VERSIONS)? })
     }
 
     fn open_at(location: Location, timeout: Duration, versions: Versions) -> Result<Self> {
@@ -96,7 +100,13 @@ impl Store {
             location,
             timeout,
             versions,
+            is_new: false,
         })
+    }
+
+    /// Whether it was made when it was opened.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Where the database is.

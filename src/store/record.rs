@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::key::{KeyHash, Prefix};
 use crate::key_file::{KeyFile, Mode, Owner};
 use crate::name::Name;
-use crate::settings::{Reload, Settings};
+use crate::settings::{Reload, ReloadCommand, Settings};
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -48,6 +48,16 @@ impl Status {
     pub const fn is_accepted(self) -> bool {
         matches!(self, Status::Active | Status::Pending | Status::Retiring)
     }
+
+    /// A stored status, moved on by the time that has passed. The view `accepted_keys` says the same in SQL.
+    fn at(self, now: Timestamp, expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>) -> Status {
+        let passed = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= now);
+        match self {
+            Status::Retiring if passed(revoked_at) => Status::Revoked,
+            stored if stored.is_accepted() && passed(expires_at) => Status::Expired,
+            stored => stored,
+        }
+    }
 }
 
 impl FromStr for Status {
@@ -78,6 +88,9 @@ pub struct Record {
     pub name: Option<Name>,
     /// Where it stands at the moment it was read for.
     pub status: Status,
+    /// The status as it is stored, whatever time has passed since.
+    #[serde(skip)]
+    pub(crate) stored: Status,
     /// When it was issued, which the id says, too.
     pub created_at: Timestamp,
     /// When it was last verified, to the minute.
@@ -86,6 +99,19 @@ pub struct Record {
     pub expires_at: Option<Timestamp>,
     /// When it stopped being accepted; in the future for a retiring key.
     pub revoked_at: Option<Timestamp>,
+}
+
+/// A key that is accepted, or would be if the clock went back: as much of it as it takes to end it.
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    /// Its first 15 characters.
+    pub prefix: Prefix,
+    /// Where it stands at the moment it was read for.
+    pub status: Status,
+    /// The status as it is stored.
+    pub(crate) stored: Status,
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) revoked_at: Option<Timestamp>,
 }
 
 /// A key and the file that it is in or on its way to. Serialized, it is the JSON of `show` and
@@ -133,6 +159,12 @@ macro_rules! key_columns {
         "keys.prefix, key_hash, id, keys.user, keys.name, status, last_used_at, expires_at, revoked_at"
     };
 }
+/// What [`Held::read`] reads.
+macro_rules! held_columns {
+    () => {
+        "prefix, status, expires_at, revoked_at"
+    };
+}
 /// What [`key_file`] reads.
 macro_rules! key_file_columns {
     () => {
@@ -142,11 +174,11 @@ macro_rules! key_file_columns {
 /// What [`settings`] reads.
 macro_rules! settings_columns {
     () => {
-        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, name, lifetime_ms, \
+        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, settings.name, lifetime_ms, \
          reload, reload_timeout_ms, reload_machine, renew_after_ms, renew_grace_ms"
     };
 }
-pub(super) use {key_columns, key_file_columns, settings_columns};
+pub(super) use {held_columns, key_columns, key_file_columns, settings_columns};
 
 const KEY_COLUMNS: usize = 9;
 const SETTINGS_COLUMNS: usize = 12;
@@ -155,7 +187,9 @@ impl Record {
     /// The record that a row of `key_columns!` is at the moment `now`.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
         let id = parsed::<Uuid>(row, 2)?.filter(|id| id.get_version_num() == 7).ok_or_else(|| damaged(2))?;
-        let mut record = Record {
+        let stored: Status = parsed(row, 5)?.ok_or_else(|| damaged(5))?;
+        let (expires_at, revoked_at) = (time(row, 7)?, time(row, 8)?);
+        Ok(Record {
             prefix: Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?,
             key_hash: row
                 .get_ref(1)?
@@ -165,30 +199,46 @@ impl Record {
                 .ok_or_else(|| damaged(1))?,
             created_at: Timestamp::from_unix_millis(milliseconds_in(id)).ok_or_else(|| damaged(2))?,
             id,
-            user: parsed(row, 3)?.ok_or_else(|| damaged(3))?,
+            user: user(row, 3)?,
             name: parsed(row, 4)?,
-            status: parsed(row, 5)?.ok_or_else(|| damaged(5))?,
+            status: stored.at(now, expires_at, revoked_at),
+            stored,
             last_used_at: time(row, 6)?,
-            expires_at: time(row, 7)?,
-            revoked_at: time(row, 8)?,
-        };
-        record.status = record.status_at(now);
-        Ok(record)
+            expires_at,
+            revoked_at,
+        })
+    }
+}
+
+impl Held {
+    /// What a row of `held_columns!` is at the moment `now`. What cannot be read is left out: whatever else
+    /// is wrong with a key, it can be revoked.
+    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+        let prefix = Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?;
+        let stored = parsed(row, 1)?.ok_or_else(|| damaged(1))?;
+        let (expires_at, revoked_at) = (time(row, 2).unwrap_or(None), time(row, 3).unwrap_or(None));
+        Ok(Held { prefix, stored, status: stored.at(now, expires_at, revoked_at), expires_at, revoked_at })
     }
 
-    /// The stored status, moved on by the time that has passed. The view `accepted_keys` says the
-    /// same in SQL.
-    fn status_at(&self, now: Timestamp) -> Status {
-        let passed = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= now);
-        match self.status {
-            Status::Retiring if passed(self.revoked_at) => Status::Revoked,
-            stored if stored.is_accepted() && passed(self.expires_at) => Status::Expired,
-            stored => stored,
-        }
+    /// Until when it is accepted; `None` where only a command will end that.
+    pub fn until(&self) -> Option<Timestamp> {
+        [self.expires_at, self.revoked_at].into_iter().flatten().min()
+    }
+}
+
+impl From<&Record> for Held {
+    fn from(record: &Record) -> Self {
+        let &Record { prefix, status, stored, expires_at, revoked_at, .. } = record;
+        Held { prefix, status, stored, expires_at, revoked_at }
     }
 }
 
 impl Listed {
+    /// Whether it is its user's current key, be it expired, or another one that is accepted.
+    pub(crate) fn is_current_or_accepted(&self) -> bool {
+        self.key.stored == Status::Active || self.key.status.is_accepted()
+    }
+
     /// What a row of `key_columns!` and `key_file_columns!` is.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
         Ok(Listed { key: Record::read(row, now)?, key_file: key_file(row, KEY_COLUMNS)? })
@@ -196,31 +246,37 @@ impl Listed {
 }
 
 impl Pending {
-    /// How `key` is on its way, in a row of `settings_columns!`, the grace and what is left to do.
-    pub(super) fn read(row: &Row<'_>, key: Record) -> rusqlite::Result<Self> {
-        let settings = settings(row)?;
+    /// What a row of `key_columns!`, `settings_columns!`, the grace and what is left to do is.
+    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
+        const REST: usize = KEY_COLUMNS + SETTINGS_COLUMNS;
+        let settings = settings(row, KEY_COLUMNS)?;
         Ok(Pending {
-            key,
-            key_file: settings.key_file.clone().ok_or_else(|| damaged(0))?,
+            key: Record::read(row, now)?,
+            key_file: settings.key_file.clone().ok_or_else(|| damaged(KEY_COLUMNS))?,
             settings,
-            grace: duration(row, SETTINGS_COLUMNS)?.ok_or_else(|| damaged(SETTINGS_COLUMNS))?,
-            reload_pending: row.get(SETTINGS_COLUMNS + 1)?,
+            grace: duration(row, REST)?.ok_or_else(|| damaged(REST))?,
+            reload_pending: row.get(REST + 1)?,
         })
     }
 }
 
-/// The settings in a row of `settings_columns!`.
-pub(super) fn settings(row: &Row<'_>) -> rusqlite::Result<Settings> {
-    let command: Option<String> = row.get(7)?;
-    let (timeout, machine) = (duration(row, 8)?, row.get(9)?);
+/// The settings in a row that has `settings_columns!` from column `at` on.
+pub(super) fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
+    let command: Option<ReloadCommand> = parsed(row, at + 7)?;
+    let (timeout, machine) = (duration(row, at + 8)?, row.get(at + 9)?);
     Ok(Settings {
-        key_file: key_file(row, 0)?,
-        name: parsed(row, 5)?,
-        lifetime: duration(row, 6)?,
+        key_file: key_file(row, at)?,
+        name: parsed(row, at + 5)?,
+        lifetime: duration(row, at + 6)?,
         reload: command.map(|command| Reload { command, timeout, machine }),
-        renew_after: duration(row, 10)?,
-        renew_grace: duration(row, 11)?,
+        renew_after: duration(row, at + 10)?,
+        renew_grace: duration(row, at + 11)?,
     })
+}
+
+/// The user in column `at`.
+pub(super) fn user(row: &Row<'_>, at: usize) -> rusqlite::Result<User> {
+    parsed(row, at)?.ok_or_else(|| damaged(at))
 }
 
 pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
-use super::record::{self, Listed, Pending, Record, key_columns, key_file_columns, settings_columns};
+use super::record::{
+    self, Held, Listed, Pending, Record, held_columns, key_columns, key_file_columns, settings_columns,
+};
 use super::{Location, failure};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
@@ -36,9 +38,16 @@ macro_rules! with_settings {
 /// all that the user ever had.
 pub(super) const HELD: &str = concat!(
     "SELECT ",
-    key_columns!(),
+    held_columns!(),
     " FROM keys WHERE (user = ?1 AND status = 'active') OR (user = ?1 AND status = 'pending') \
      OR (user = ?1 AND status = 'retiring') ORDER BY status"
+);
+
+/// The same, read by the index of all that the user ever had.
+const HELD_BY_USER: &str = concat!(
+    "SELECT ",
+    held_columns!(),
+    " FROM keys INDEXED BY keys_of_user WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')"
 );
 
 impl<'store> Snapshot<'store> {
@@ -70,8 +79,37 @@ impl<'store> Snapshot<'store> {
     }
 
     /// What the user has that is accepted, or would be if the clock went back; the current key first.
-    pub fn held(&self, user: &User) -> Result<Vec<Record>> {
-        self.all(HELD, [user.as_str()], Record::read)
+    pub fn held(&self, user: &User) -> Result<Vec<Held>> {
+        self.all(HELD, [user.as_str()], Held::read)
+    }
+
+    /// The same, by more than one index: one that is damaged does not hide a key that is to end.
+    pub fn held_by_any_index(&self, user: &User) -> Result<Vec<Held>> {
+        let mut held = self.held(user)?;
+        let known: Vec<Prefix> = held.iter().map(|key| key.prefix).collect();
+        let by_user = self.all(HELD_BY_USER, [user.as_str()], Held::read)?;
+        held.extend(by_user.into_iter().filter(|key| !known.contains(&key.prefix)));
+        held.sort_by_key(|key| key.stored != record::Status::Active);
+        Ok(held)
+    }
+
+    /// The key with this prefix, and whose it is.
+    pub fn held_with_prefix(&self, prefix: Prefix) -> Result<Option<(User, Held)>> {
+        let sql = concat!("SELECT ", held_columns!(), ", user FROM keys WHERE prefix = ?1");
+        let read = |row: &Row<'_>, now| Ok((record::user(row, 4)?, Held::read(row, now)?));
+        Ok(self.all(sql, [prefix.bits()], read)?.pop())
+    }
+
+    /// The keys of the user that are accepted, but for the one with this prefix.
+    pub fn accepted_but(&self, user: &User, prefix: Prefix) -> Result<Vec<Held>> {
+        let other = |key: &Held| key.status.is_accepted() && key.prefix != prefix;
+        Ok(self.held(user)?.into_iter().filter(other).collect())
+    }
+
+    /// Whether the user (anyone, where that is `None`) ever had a key that is still known.
+    pub fn knows_a_key(&self, user: Option<&User>) -> Result<bool> {
+        let sql = "SELECT 1 FROM keys WHERE ?1 IS NULL OR user = ?1 LIMIT 1";
+        self.run(|connection| connection.prepare(sql)?.exists([user.map(User::as_str)]))
     }
 
     /// The key file that is kept of the user.
@@ -85,35 +123,45 @@ impl<'store> Snapshot<'store> {
     pub fn settings(&self, user: &User) -> Result<Settings> {
         let sql =
             concat!("SELECT ", settings_columns!(), " FROM settings WHERE user = ?1 AND pending_key = 0");
-        let kept = self.all(sql, [user.as_str()], |row, _| record::settings(row))?.pop();
+        let kept = self.all(sql, [user.as_str()], |row, _| record::settings(row, 0))?.pop();
         Ok(kept.unwrap_or_default())
     }
 
-    /// Every key that is on its way into a key file.
+    /// Every key that is on its way into a key file. One whose rows make no sense is its user's trouble
+    /// alone, and left out.
     pub fn pending(&self) -> Result<Vec<Pending>> {
         // As a literal, so that SQLite can use the index of those.
-        let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE status = 'pending'");
-        let keys = self.all(sql, (), Record::read)?;
-        keys.into_iter().map(|key| self.delivery_of(key)).filter_map(Result::transpose).collect()
-    }
-
-    /// How `key` is on its way into a key file, where it is.
-    pub fn delivery_of(&self, key: Record) -> Result<Option<Pending>> {
         let sql = concat!(
             "SELECT ",
+            key_columns!(),
+            ", ",
             settings_columns!(),
-            ", grace_ms, reload_pending FROM settings WHERE user = ?1 AND pending_key = ?2"
+            ", grace_ms, reload_pending FROM keys JOIN settings ON settings.user = keys.user \
+             AND pending_key = keys.prefix WHERE status = 'pending'"
         );
-        let parameters = params![key.user.as_str(), key.prefix.bits()];
-        Ok(self.all(sql, parameters, |row, _| Pending::read(row, key.clone()))?.pop())
+        let readable = |row: &Row<'_>, now| Ok(Pending::read(row, now).ok());
+        Ok(self.all(sql, (), readable)?.into_iter().flatten().collect())
     }
 
-    /// Calls `each` with every key of `user` (of everyone, where that is `None`) that is accepted,
-    /// or with `all` of them; by user, oldest first. Keeps one in memory at a time.
+    /// The file that the key with this prefix is on its way into, where that can be told.
+    pub fn key_file_of_pending(&self, user: &User, prefix: Prefix) -> Option<KeyFile> {
+        let sql =
+            concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = ?2");
+        let parameters = params![user.as_str(), prefix.bits()];
+        self.all(sql, parameters, |row, _| record::key_file(row, 0)).ok()?.pop().flatten()
+    }
+
+    /// The key with this prefix, and the file that it is in or on its way to.
+    pub fn listed(&self, prefix: Prefix) -> Result<Option<Listed>> {
+        let sql = concat!(with_settings!(key_file_columns!()), "WHERE keys.prefix = ?1");
+        Ok(self.all(sql, [prefix.bits()], Listed::read)?.pop())
+    }
+
+    /// Calls `each` with every key of `user` (of everyone, where that is `None`); by user, oldest first.
+    /// Keeps one in memory at a time.
     pub fn for_each<E: From<Error>>(
         &self,
         user: Option<&User>,
-        all: bool,
         mut each: impl FnMut(Listed) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let mut statement = self.run(|connection| match user {
@@ -130,10 +178,7 @@ impl<'store> Snapshot<'store> {
         })?;
         let mut rows = self.run(|_| statement.query([user.map(User::as_str)]))?;
         while let Some(row) = self.run(|_| rows.next())? {
-            let listed = self.run(|_| Listed::read(row, self.now))?;
-            if all || listed.key.status.is_accepted() {
-                each(listed)?;
-            }
+            each(self.run(|_| Listed::read(row, self.now))?)?;
         }
         Ok(())
     }

@@ -72,7 +72,7 @@ fn users(store: &Store) -> Vec<String> {
         users.push(listed.key.user.to_string());
         Ok::<_, Error>(())
     };
-    store.read_beside_writers(clock(), |snapshot| snapshot.for_each(None, false, each)).unwrap();
+    store.read_beside_writers(clock(), |snapshot| snapshot.for_each(None, each)).unwrap();
     users
 }
 
@@ -174,7 +174,7 @@ fn a_store_whose_reopening_failed_is_no_store() {
     store
         .write(&Actor::current(), clock, |transaction| {
             let current = transaction.current(&user)?.unwrap();
-            transaction.revoke(&current)?;
+            transaction.revoke(&user, &Held::from(&current))?;
             witness = transaction.witness.get();
             Ok(())
         })
@@ -345,7 +345,7 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
             env: Some("API_KEY".parse().unwrap()),
         }),
         reload: Some(Reload {
-            command: "true".into(),
+            command: "true".parse().unwrap(),
             timeout: Some(Duration::from_millis(1500)),
             machine: Some("a hash".into()),
         }),
@@ -385,7 +385,10 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
     });
     assert_eq!(kept, second);
     due(Some("2026-12-02T08:19:03.123Z"));
-    let kept = write(&|transaction| transaction.revoke(&transaction.current(&user)?.unwrap()));
+    let kept = write(&|transaction| {
+        let current = transaction.current(&user)?.unwrap();
+        transaction.revoke(&user, &Held::from(&current))
+    });
     assert_eq!(kept, second, "what is kept outlives the key");
     due(None);
 }

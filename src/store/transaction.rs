@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Connection, ffi, params};
 use uuid::Uuid;
 
-use super::record::{Pending, Record, Status};
+use super::record::{Held, Pending, Record, Status};
 use super::snapshot::Snapshot;
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
@@ -62,6 +62,15 @@ pub struct Previous {
     pub valid_until: Option<Timestamp>,
 }
 
+impl Previous {
+    /// A key that was replaced before, as it is now.
+    pub(crate) fn that_is(key: &Held) -> Self {
+        let accepted = key.status.is_accepted();
+        let valid_until = key.until().filter(|_| accepted);
+        Previous { prefix: key.prefix, revoked: key.status == Status::Revoked, valid_until }
+    }
+}
+
 impl<'store> Deref for Transaction<'store> {
     type Target = Snapshot<'store>;
 
@@ -98,9 +107,10 @@ impl Transaction<'_> {
         let sql = "UPDATE keys SET status = 'active' WHERE prefix = ?1 AND status = 'pending'";
         let changed = self.execute(sql, [pending.key.prefix.bits()])?;
         if changed == 1 {
-            self.forget_settings_of(&pending.key)?;
+            let Record { user, prefix, .. } = &pending.key;
+            self.forget_settings_of(user, *prefix)?;
             self.keep(&pending.key, &pending.settings)?;
-            self.record("delivered", &pending.key, None, Some(pending.key_file.path()))?;
+            self.record("delivered", user, &Held::from(&pending.key), None, Some(pending.key_file.path()))?;
         }
         Ok(changed == 1)
     }
@@ -108,7 +118,8 @@ impl Transaction<'_> {
     /// Takes the current key out of its place. It is accepted for `grace` more, but not past its own
     /// expiry.
     pub fn retire(&self, current: &Record, grace: Duration) -> Result<Previous> {
-        let accepted = current.status.is_accepted();
+        let (user, held) = (&current.user, Held::from(current));
+        let accepted = held.status.is_accepted();
         let retires = accepted && !grace.is_zero();
         let valid_until = match (retires.then(|| later(self.now, grace)).transpose()?, current.expires_at) {
             (Some(until), Some(expiry)) => Some(until.min(expiry)),
@@ -116,57 +127,59 @@ impl Transaction<'_> {
         };
         match valid_until {
             Some(until) => {
-                self.set_status(current, Status::Retiring, Some(until))?;
-                self.record("retired", current, Some(until), None)?;
+                self.set_status(held.prefix, Status::Retiring, Some(until))?;
+                self.record("retired", user, &held, Some(until), None)?;
             }
-            None if accepted => self.revoke(current)?,
-            None => self.set_status(current, Status::Expired, None)?,
+            None if accepted => self.revoke(user, &held)?,
+            None => self.set_status(held.prefix, Status::Expired, None)?,
         }
         Ok(Previous { prefix: current.prefix, revoked: accepted && valid_until.is_none(), valid_until })
     }
 
     /// Revokes a key at once and for good. What was revoked before keeps its time. What a pending one was to
     /// bring is kept where nothing else is.
-    pub fn revoke(&self, key: &Record) -> Result<()> {
-        if matches!(key.status, Status::Pending | Status::Expired) {
-            self.keep_where_nothing_is(key)?;
-            self.forget_settings_of(key)?;
+    pub fn revoke(&self, user: &User, key: &Held) -> Result<()> {
+        if key.stored != Status::Active {
+            self.keep_where_nothing_is(user, key.prefix)?;
+            self.forget_settings_of(user, key.prefix)?;
         }
         let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
-        self.set_status(key, Status::Revoked, Some(revoked_at))?;
+        self.set_status(key.prefix, Status::Revoked, Some(revoked_at))?;
         let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
             AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
-        self.execute(no_longer_due, [key.user.as_str()])?;
-        self.record("revoked", key, None, None)
+        self.execute(no_longer_due, [user.as_str()])?;
+        self.record("revoked", user, key, None, None)
     }
 
     /// Revokes a key whose delivery is given up, and forgets what it was to bring. `false` where it is not
     /// pending any more: then nothing has changed.
-    pub fn undo(&self, pending: &Pending) -> Result<bool> {
+    pub fn undo(&self, pending: &Record) -> Result<bool> {
+        let Record { user, prefix, .. } = pending;
         let sql =
             "UPDATE keys SET status = 'revoked', revoked_at = ?2 WHERE prefix = ?1 AND status = 'pending'";
-        let changed = self.execute(sql, params![pending.key.prefix.bits(), self.now.to_string()])?;
+        let changed = self.execute(sql, params![prefix.bits(), self.now.to_string()])?;
         if changed == 1 {
-            self.forget_settings_of(&pending.key)?;
-            self.record("undone", &pending.key, None, None)?;
+            self.forget_settings_of(user, *prefix)?;
+            self.record("undone", user, &Held::from(pending), None, None)?;
         }
         Ok(changed == 1)
     }
 
-    /// Keeps what a pending key is to bring, although it will not be the active one: its file is in place.
-    pub fn keep_in_place(&self, pending: &Record) -> Result<()> {
-        let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 \
-                   AND EXISTS (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2)";
-        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()])?;
-        self.keep_where_nothing_is(pending)
+    /// Keeps what a pending key is to bring, although it will not be the active one, where its reader was
+    /// still to be told: it is in its file then, and that file is the one to know of.
+    pub fn keep_where_delivered(&self, user: &User, pending: Prefix) -> Result<()> {
+        let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 AND EXISTS \
+                   (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2 AND reload_pending)";
+        self.execute(sql, params![user.as_str(), pending.bits()])?;
+        self.keep_where_nothing_is(user, pending)
     }
 
     /// Keeps what a key was to bring, if it is a pending one, where nothing else is kept: who was to have a
     /// key in a file does not get the next one elsewhere.
-    pub fn keep_where_nothing_is(&self, pending: &Record) -> Result<()> {
+    pub fn keep_where_nothing_is(&self, user: &User, pending: Prefix) -> Result<()> {
         let sql = "UPDATE OR IGNORE settings SET pending_key = 0, due_at = NULL, grace_ms = NULL, \
                    reload_pending = NULL WHERE user = ?1 AND pending_key = ?2";
-        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
+        self.execute(sql, params![user.as_str(), pending.bits()]).map(drop)
     }
 
     fn insert(&self, key: &Key, new: &NewKey<'_>, status: Status) -> Result<Record> {
@@ -179,6 +192,7 @@ impl Transaction<'_> {
             prefix: key.prefix(),
             name: new.settings.name.clone(),
             status,
+            stored: status,
             created_at: self.now,
             last_used_at: None,
             expires_at: new.settings.lifetime.map(|lifetime| later(self.now, lifetime)).transpose()?,
@@ -194,7 +208,7 @@ impl Transaction<'_> {
             record.expires_at.map(|at| at.to_string()),
         ];
         self.execute(sql, parameters)?;
-        self.record("issued", &record, None, Some(&new.detail))?;
+        self.record("issued", new.user, &Held::from(&record), None, Some(&new.detail))?;
         Ok(record)
     }
 
@@ -227,7 +241,7 @@ impl Transaction<'_> {
             key_file.and_then(|key_file| key_file.env.as_ref()).map(EnvName::as_str),
             settings.name.as_ref().map(Name::as_str),
             ms(settings.lifetime),
-            reload.map(|reload| &reload.command),
+            reload.map(|reload| reload.command.as_str()),
             ms(reload.and_then(|reload| reload.timeout)),
             reload.and_then(|reload| reload.machine.as_ref()),
             ms(settings.renew_after),
@@ -241,22 +255,33 @@ impl Transaction<'_> {
         self.execute(sql, parameters).map(drop)
     }
 
-    fn forget_settings_of(&self, pending: &Record) -> Result<()> {
+    fn forget_settings_of(&self, user: &User, pending: Prefix) -> Result<()> {
         let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = ?2";
-        self.execute(sql, params![pending.user.as_str(), pending.prefix.bits()]).map(drop)
+        self.execute(sql, params![user.as_str(), pending.bits()]).map(drop)
     }
 
-    fn set_status(&self, key: &Record, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {
+    /// Where an index lacks what the table has, as one flipped bit can make it, all of them are made anew
+    /// from the table.
+    fn set_status(&self, key: Prefix, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {
         let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE prefix = ?1";
         let revoked_at = revoked_at.map(|at| at.to_string());
-        self.execute(sql, params![key.prefix.bits(), status.as_str(), revoked_at]).map(drop)
+        let set = |connection: &Connection| {
+            connection.prepare(sql)?.execute(params![key.bits(), status.as_str(), revoked_at])
+        };
+        let mend = |connection: &Connection| connection.execute_batch("REINDEX keys");
+        let set_anyhow = |connection| match set(connection) {
+            Err(error) if is_index_damage(&error) => mend(connection).and_then(|()| set(connection)),
+            set => set,
+        };
+        self.run(set_anyhow).map(drop)
     }
 
     /// Writes down what was done to `key`.
     fn record(
         &self,
         event: &str,
-        key: &Record,
+        user: &User,
+        key: &Held,
         valid_until: Option<Timestamp>,
         detail: Option<&str>,
     ) -> Result<()> {
@@ -266,7 +291,7 @@ impl Transaction<'_> {
         let parameters = params![
             self.now.to_string(),
             event,
-            key.user.as_str(),
+            user.as_str(),
             key.prefix.bits(),
             key.expires_at.map(|at| at.to_string()),
             valid_until.map(|at| at.to_string()),
@@ -302,6 +327,11 @@ pub fn record_use(snapshot: &Snapshot<'_>, key: &Record) -> Result<bool> {
     let before = key.last_used_at.map(|at| at.to_string());
     let parameters = params![key.prefix.bits(), snapshot.now.to_string(), before];
     snapshot.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
+}
+
+/// <https://sqlite.org/rescode.html#corrupt_index>
+fn is_index_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_CORRUPT_INDEX)
 }
 
 /// The moment `duration` later, where there is one.

@@ -3,13 +3,14 @@
 use super::lock::WriteLock;
 use super::{Snapshot, Store, Transaction};
 use crate::actor::Actor;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::timestamp::Timestamp;
 
 /// A turn at writing. It may take several transactions.
 pub struct Turn<'store> {
     store: &'store mut Store,
-    _lock: WriteLock,
+    /// Taken, but for a moment in [`Turn::let_others_go_first`].
+    lock: Option<WriteLock>,
     actor: Actor,
     clock: fn() -> Timestamp,
 }
@@ -18,14 +19,22 @@ impl<'store> Turn<'store> {
     /// Waits for the right to write. Fails with [`Code::DbUnavailable`] when the time is over, with
     /// [`Code::Forbidden`] where the database may only be read.
     pub fn begin(store: &'store mut Store, clock: fn() -> Timestamp) -> Result<Self> {
-        if store.read_only {
-            let message = format!("{} may not be written", store.location.path().display());
-            return Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"));
-        }
+        store.check_is_writable()?;
         // A directory service that is asked for a name can be slow: nobody is to wait for it.
         let actor = Actor::current();
-        let lock = WriteLock::wait(&store.location, store.timeout)?;
-        Ok(Turn { store, _lock: lock, actor, clock })
+        let lock = Some(WriteLock::wait(&store.location, store.timeout)?);
+        Ok(Turn { store, lock, actor, clock })
+    }
+
+    /// Does `work`, however long that takes, with the right to write given up for as long. What was read
+    /// before is to be read again.
+    ///
+    /// Fails as [`Turn::begin`] does where the right cannot be had again; the work is done then.
+    pub fn let_others_go_first<T>(&mut self, work: impl FnOnce() -> T) -> (T, Result<()>) {
+        self.lock = None;
+        let done = work();
+        let lock = WriteLock::wait(&self.store.location, self.store.timeout);
+        (done, lock.map(|lock| self.lock = Some(lock)))
     }
 
     /// Looks at the keys as they stand now. Fails with [`Code::DbUnavailable`] where they may not be

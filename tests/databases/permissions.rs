@@ -5,7 +5,7 @@ use std::os::unix::fs::{chown, lchown};
 use std::os::unix::process::CommandExt as _;
 
 use crate::common::Host;
-use crate::{COMMANDS, WRITING, assert_all_fail};
+use crate::{COMMANDS, ISSUING, WRITING, assert_all_fail};
 
 #[test]
 fn what_others_may_write_is_forbidden() {
@@ -90,14 +90,14 @@ fn a_folder_that_may_not_be_written_gets_no_database() {
 }
 
 #[test]
-fn a_lock_that_may_not_be_taken_keeps_writers_out_and_nobody_else() {
+fn a_lock_that_may_not_be_taken_keeps_those_out_who_issue_and_nobody_else() {
     let (host, key) = Host::with_key_of("alice");
     host.chmod("keys.db-lock", 0o400);
     for args in READING {
         assert_eq!(host.apikey_unprivileged(args).run().status, 0, "{args:?}");
     }
     assert_eq!(host.apikey_unprivileged(&["verify"]).input(key).run().status, 0);
-    for args in WRITING {
+    for args in ISSUING {
         host.apikey_unprivileged(args).fails(
             7,
             "apikey: cannot lock <folder>/keys.db-lock: Permission denied (os error 13)\n\

@@ -25,19 +25,20 @@ fn a_delivery_whose_stage_is_gone_is_undone_and_said() {
 #[test]
 fn a_delivery_that_is_staged_is_finished_and_said() {
     let (host, pending) = host_with_pending("stage");
-    host.apikey(&["revoke", "nobody", "--yes"]).fails(
-        4,
+    host.apikey(&["create", "other"]).gives(
+        0,
+        "<key>\n",
         "Finished the delivery of <prefix> of web to <folder>/web.key, which was interrupted.\n\
-         apikey: nobody has no active key\n`apikey create nobody` issues one\n",
+         Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(content(&host, "web.key"), pending);
-    assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("active", 1));
+    assert_eq!((host.status_of(&pending).as_str(), host.accepted()), ("active", 2));
 }
 
 #[test]
 fn a_delivery_that_is_in_place_is_finished_and_said() {
     let (host, pending) = host_with_pending("place");
-    host.apikey(&["refresh", "web", "-y"]).gives(
+    host.apikey(&["refresh", "web", "-y", "--no-reload"]).gives(
         0,
         "",
         format!(
@@ -74,7 +75,7 @@ fn a_delivery_that_cannot_go_on_is_left_alone_and_said() {
     host.apikey(&["revoke", "web", "--yes"]).gives(
         0,
         "",
-        format!("{stuck}Revoked <prefix>, <prefix> of web.\n"),
+        "Revoked <prefix>, <prefix> of web. <folder>/web.key holds a key that is no longer accepted.\n",
     );
     assert_eq!(host.accepted(), 1);
 }
@@ -174,7 +175,7 @@ fn a_key_that_cannot_be_made_the_active_one_keeps_nobody_else_from_theirs() {
     host.apikey(&["revoke", "web", "--yes"]).gives(
         0,
         "",
-        format!("{stuck}Revoked <prefix>, <prefix> of web.\n"),
+        "Revoked <prefix>, <prefix> of web. <folder>/web.key holds a key that is no longer accepted.\n",
     );
 }
 
@@ -310,9 +311,11 @@ fn a_delivery_leaves_the_stage_of_another_one_that_is_stuck() {
 /// A host where the first delivery to `web` was interrupted with the key staged, and that key.
 fn host_with_first_delivery_staged() -> (Host, String) {
     let host = Host::new();
-    let create = ["refresh", "web", "-y", "--key-file", "web.key", "--reload", "false"];
-    assert_eq!(host.apikey(&create).run().status, 9);
-    host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    assert_eq!(host.apikey(&["create", "web", "--key-file", "web.key"]).run().status, 0);
+    host.execute(
+        "UPDATE keys SET status = 'pending';
+         UPDATE settings SET pending_key = (SELECT prefix FROM keys), grace_ms = 0, reload_pending = 0",
+    );
     let key = content(&host, "web.key");
     fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &key[..15]))).unwrap();
     (host, key)
@@ -445,4 +448,26 @@ fn a_delivery_that_fails_leaves_what_is_kept_as_it_was() {
     let before = kept();
     fails(&["create", "web", "--key-file", "other.key", "--name", "B"]);
     assert_eq!(kept(), before);
+}
+
+#[test]
+fn a_delivery_that_makes_no_sense_is_its_user_s_trouble_alone() {
+    for spoil in [
+        "UPDATE settings SET key_file = 'relative' WHERE pending_key <> 0",
+        "UPDATE settings SET grace_ms = NULL WHERE pending_key <> 0",
+        "UPDATE keys SET name = char(27) WHERE status = 'pending'",
+        "UPDATE keys SET id = 'none' WHERE status = 'pending'",
+        "DELETE FROM settings WHERE pending_key <> 0",
+        "UPDATE keys SET name = char(27) WHERE status = 'active'",
+    ] {
+        let (host, pending) = host_with_pending("stage");
+        host.execute(spoil);
+        assert_eq!(host.apikey(&["create", "other", "-q"]).run().status, 0, "{spoil}");
+        assert_eq!(host.apikey(&["revoke", "other", "-yq"]).run().status, 0, "{spoil}");
+        let refused = host.apikey(&["refresh", "web", "-yq"]).run();
+        assert!(matches!(refused.status, 1 | 9), "{spoil}: {refused:?}");
+        host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+        let accepted: u32 = host.accepted();
+        assert_eq!(accepted, 0, "{spoil}: {pending}");
+    }
 }

@@ -6,6 +6,7 @@
 mod common;
 mod interrupted;
 mod reload;
+mod settings;
 mod target;
 
 use std::fs::{self, File};
@@ -110,7 +111,7 @@ fn an_empty_file_and_a_key_file_of_either_form_are_replaced() {
     let inode = fs::metadata(host.path("web.key")).unwrap().ino();
     host.apikey(&["refresh", "web", "-yq", "--key-file", "web.key", "--key-file-env", "A"]).gives(0, "", "");
     assert_ne!(fs::metadata(host.path("web.key")).unwrap().ino(), inode, "rewritten in place");
-    host.apikey(&["refresh", "web", "-yq", "--key-file", "web.key"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-yq", "--no-key-file-env"]).gives(0, "", "");
     assert_eq!(host.status_of(&content(&host, "web.key")), "active");
 }
 

@@ -17,7 +17,7 @@ fn a_reload_needs_a_key_file() {
     host.apikey(&["refresh", "alice", "--yes", "--reload", "true"]).fails(
         2,
         "apikey: there is no key file whose reader could be told\n\
-         --reload goes with --key-file, or with a key that went to one before\n",
+         name the file with --key-file\n",
     );
     assert_eq!(host.status_of(&key), "active");
 }
@@ -66,9 +66,10 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     let old = content(&host, "web.key");
     host.apikey(&["refresh", "web", "--yes", "--reload", "exit 7"]).fails(
         9,
-        "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told: \
+        "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader is not told yet: \
          the reload command failed: exit status: 7\n\
-         `apikey refresh web --reload COMMAND` goes on from there, `apikey revoke web` ends all keys of web\n",
+         `apikey refresh web` tells it again (by another command with --reload, not at all with --no-reload), \
+         `apikey revoke web` ends all keys of web\n",
     );
     let new = content(&host, "web.key");
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("active", "pending"));
@@ -76,7 +77,7 @@ fn a_reload_that_fails_leaves_both_keys_accepted_and_the_next_refresh_goes_on_fr
     host.apikey(&["create", "other"]).gives(
         0,
         "<key>\n",
-        "<prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
+        "<prefix> of web is in <folder>/web.key and accepted, but its reader is not told yet\n\
          Issued <prefix> to other. The key is shown only once.\n",
     );
     assert_eq!(host.status_of(&old), "active");
@@ -92,7 +93,8 @@ fn a_refresh_goes_on_with_a_first_delivery_without_being_told_where_to() {
     let refresh = ["refresh", "web", "-yq", "--key-file", "web.key", "--reload", "false"];
     assert_eq!(host.apikey(&refresh).run().status, 9);
     let new = content(&host, "web.key");
-    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert_eq!(host.apikey(&["refresh", "web", "-yq"]).run().status, 9, "the command that is kept fails");
+    host.apikey(&["refresh", "web", "-yq", "--no-reload"]).gives(0, "", "");
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&new).as_str()), ("revoked", "active"));
     assert_eq!(content(&host, "web.key"), new);
 }
@@ -125,7 +127,7 @@ fn a_key_that_expires_while_it_waits_for_its_reload_is_not_made_the_active_one()
     let host = host_with_key_file();
     let refresh = ["refresh", "web", "-yq", "--expires-in", "1ms", "--reload", "false"];
     assert_eq!(host.apikey(&refresh).run().status, 9);
-    host.apikey(&["refresh", "web", "-yq", "--reload", "true"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-yq", "--reload", "true", "--expires-in", "never"]).gives(0, "", "");
     assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
 }
 
@@ -140,7 +142,7 @@ fn a_key_that_expires_while_its_reader_is_told_does_not_end_the_old_one() {
          run `apikey refresh web` again\n",
     );
     assert_eq!(host.status_of(&old), "active");
-    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    host.apikey(&["refresh", "web", "-yq", "--expires-in", "never"]).gives(0, "", "");
     assert_eq!((host.status_of(&content(&host, "web.key")).as_str(), host.accepted()), ("active", 1));
 }
 
@@ -161,11 +163,10 @@ fn revoke_first_ends_a_key_that_waits_for_its_reload_too() {
     let old = content(&host, "web.key");
     assert_eq!(host.apikey(&["refresh", "web", "--yes", "--reload", "false"]).run().status, 9);
     let waiting = content(&host, "web.key");
-    host.apikey(&["refresh", "web", "-y", "--revoke-first"]).gives(
+    host.apikey(&["refresh", "web", "-y", "--revoke-first", "--no-reload"]).gives(
         0,
         "",
-        "<prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
-         Issued <prefix> to web. The key is in <folder>/web.key.\n\
+        "Issued <prefix> to web. The key is in <folder>/web.key.\n\
          <prefix> is revoked.\n<prefix> is revoked.\n",
     );
     assert_eq!((host.status_of(&old).as_str(), host.status_of(&waiting).as_str()), ("revoked", "revoked"));
@@ -210,8 +211,9 @@ fn a_refresh_that_asks_for_more_does_not_go_on_with_a_key_that_waits() {
     ] {
         host.apikey(&[&["refresh", "web", "-yq"], more].concat()).fails(
             9,
-            "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader has not been told\n\
-             `apikey refresh web --reload COMMAND` goes on from there, `apikey revoke web` ends all keys of web\n",
+            "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader is not told yet\n\
+             `apikey refresh web` tells it again (by another command with --reload, not at all with --no-reload), \
+         `apikey revoke web` ends all keys of web\n",
         );
     }
     assert_eq!(host.accepted(), 2);
@@ -239,4 +241,90 @@ fn how_the_reader_was_told_in_the_end_is_what_is_kept() {
     host.apikey(&["refresh", "web", "-yq", "--reload", "true"]).gives(0, "", "");
     let kept: String = host.sqlite().query_row("SELECT reload FROM settings", [], |row| row.get(0)).unwrap();
     assert_eq!(kept, "true");
+}
+
+#[test]
+fn a_refresh_after_a_reload_that_failed_tells_the_reader_before_the_old_key_ends() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let refresh = ["refresh", "web", "-y", "--reload", "test -e ready && touch told"];
+    assert_eq!(host.apikey(&refresh).run().status, 9);
+    assert_eq!(host.apikey(&["refresh", "web", "-yq"]).run().status, 9, "it is told again, in vain");
+    assert_eq!(host.status_of(&old), "active");
+    host.write("ready", b"");
+    host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+    assert!(host.path("told").exists());
+    assert_eq!((host.status_of(&old).as_str(), host.accepted()), ("revoked", 1));
+}
+
+#[test]
+fn a_key_that_waits_and_has_no_command_is_not_taken_for_one_whose_reader_was_told() {
+    let host = host_with_key_file();
+    assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
+    host.execute("UPDATE settings SET reload = NULL WHERE pending_key <> 0");
+    assert_eq!(host.apikey(&["refresh", "web", "-yq"]).run().status, 9);
+    assert_eq!(host.accepted(), 2);
+    host.apikey(&["refresh", "web", "-yq", "--no-reload"]).gives(0, "", "");
+    assert_eq!(host.accepted(), 1);
+}
+
+#[test]
+fn while_a_reader_is_told_others_write_and_revoke() {
+    let host = host_with_key_file();
+    host.key_from(&["create", "alice"]);
+    let meanwhile = format!(
+        "export APIKEY_DB=keys.db; {APIKEY} create bob -q --timeout 0s > bob && \
+         {APIKEY} revoke alice -yq --timeout 0s && {APIKEY} refresh bob -yq --timeout 0s > bob"
+    );
+    host.apikey(&["refresh", "web", "-yq", "--reload", &meanwhile]).gives(0, "", "");
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_reload_that_takes_too_long_is_ended_with_its_children() {
+    let host = host_with_key_file();
+    let stuck = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > child; sleep 1000' & wait; sleep 1000";
+    host.apikey(&["refresh", "web", "-y", "--reload", stuck, "--reload-timeout", "300ms"]).fails(
+        9,
+        "apikey: <prefix> of web is in <folder>/web.key and accepted, but its reader is not told yet: \
+         the reload command took longer than 300ms, and was ended\n\
+         `apikey refresh web` tells it again (by another command with --reload, not at all with --no-reload), \
+         `apikey revoke web` ends all keys of web\n",
+    );
+    let child = content(&host, "child");
+    let is_running = || {
+        let status = fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+        status.split(' ').nth(2).is_some_and(|state| state != "Z")
+    };
+    assert!((0..100).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        !is_running()
+    }));
+}
+
+#[test]
+fn a_signal_that_ends_a_refresh_ends_its_reload_command_too() {
+    let host = host_with_key_file();
+    let stuck = "echo $$ > child; exec sleep 1000";
+    let mut run = host.apikey(&["refresh", "web", "-y", "--reload", stuck]).spawn();
+    while !fs::read_to_string(host.path("child")).is_ok_and(|pid| pid.ends_with('\n')) {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let status = run.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status:?}");
+    let child = nix::unistd::Pid::from_raw(content(&host, "child").trim().parse().unwrap());
+    assert!(nix::sys::signal::kill(child, None).is_err(), "it goes on");
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn the_one_who_comes_second_says_what_was_replaced_all_the_same() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let reload = format!("{APIKEY} --db keys.db refresh web -yq --reload true");
+    let refreshed = host.apikey(&["refresh", "web", "-y", "--json", "--reload", &reload]).run().json();
+    assert_eq!(refreshed["previous_key_prefix"], old[..15]);
+    assert_eq!(refreshed["previous_key_revoked"], true);
 }

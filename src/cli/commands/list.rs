@@ -9,19 +9,22 @@ use crate::cli::json;
 use crate::cli::output::{Output, Stopped};
 use crate::cli::table::Widths;
 use crate::error::Result;
-use crate::user::User;
+use crate::subject::Subject;
 
 /// List the accepted keys of a user, or of everyone
 ///
-/// By user, oldest first. With --json they are written one by one, however many there are.
+/// The current key of each user, also where it has expired, and whatever else is accepted. By user, oldest
+/// first. With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct List {
-    /// Whose keys [default: everyone's]
-    #[arg(value_name = "USER", add = ArgValueCompleter::new(users_with_a_key))]
-    user: Option<User>,
+    /// Whose keys, or which one [default: everyone's]
+    ///
+    /// A user, or the prefix of a key: `ak_` and 12 hex digits.
+    #[arg(value_name = "USER|PREFIX", add = ArgValueCompleter::new(users_with_a_key))]
+    subject: Option<Subject>,
 
-    /// List the expired and revoked ones too
+    /// List those that ended too
     #[arg(short, long)]
     all: bool,
 }
@@ -35,13 +38,13 @@ Examples:
 
 pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
     let authority = global.open()?;
-    let (user, all) = (args.user.as_ref(), args.all);
+    let (subject, all) = (args.subject.as_ref(), args.all);
     if output.is_json() {
         return output.data(|out| {
             out.write_all(b"{\"keys\":[")?;
             let mut separator: &[u8] = b"";
             authority.list(|keys| {
-                keys.for_each(user, all, |key| {
+                keys.for_each(subject, all, |key| {
                     out.write_all(separator)?;
                     separator = b",";
                     Ok::<_, Stopped>(json::write(out, &key)?)
@@ -55,12 +58,12 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
         authority.list(|keys| {
             // Once to see how wide they are, and once to print some at a time: there may be many.
             let mut widths = Widths::new();
-            keys.for_each(user, all, |key| {
+            keys.for_each(subject, all, |key| {
                 widths.make_room_for(&key);
                 Ok::<_, Stopped>(())
             })?;
             let mut some = Vec::with_capacity(AT_A_TIME);
-            keys.for_each(user, all, |key| {
+            keys.for_each(subject, all, |key| {
                 some.push(key);
                 if some.len() < AT_A_TIME {
                     return Ok(());
@@ -79,9 +82,26 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
         })
     })?;
     if !found {
-        output.note("There are no keys to list.");
+        let ended = !all && authority.list(|keys| keys.any(subject))?;
+        output.note(&nothing(subject, ended));
     }
     Ok(())
+}
+
+/// Says why nothing was listed; `ended` where `--all` would list something.
+fn nothing(subject: Option<&Subject>, ended: bool) -> String {
+    match (subject, ended) {
+        (None, false) => "There are no keys yet.".to_owned(),
+        (None, true) => "No key is accepted; `apikey list --all` lists those that ended.".to_owned(),
+        (Some(Subject::User(user)), false) => format!("{user} has no key."),
+        (Some(Subject::User(user)), true) => {
+            format!("{user} has no key that is accepted; `apikey list {user} --all` lists those that ended.")
+        }
+        (Some(Subject::Key(prefix)), false) => format!("No key with the prefix {prefix} is known."),
+        (Some(Subject::Key(prefix)), true) => {
+            format!("{prefix} is not accepted; `apikey list {prefix} --all` lists it.")
+        }
+    }
 }
 
 /// Keys that are kept in memory to be printed.

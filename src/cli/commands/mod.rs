@@ -26,7 +26,7 @@ pub enum Command {
     Show(show::Show),
     /// Replace a user's key and print the new one, once
     Refresh(refresh::Refresh),
-    /// Stop accepting a user's key, at once and for good
+    /// Stop accepting a user's keys, or one key, at once and for good
     Revoke(revoke::Revoke),
     /// Say whose key standard input holds, or why it is refused
     Verify(verify::Verify),

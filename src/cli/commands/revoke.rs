@@ -3,23 +3,27 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::confirm::confirmed;
-use crate::authority::Authority;
-use crate::cli::args::{Global, UserArg};
-use crate::cli::handover::Caller;
+use super::confirm::is_to_be_asked;
+use crate::authority::Revoked;
+use crate::cli::args::{Global, SubjectArg};
+use crate::cli::handover::{AcceptedJson, Caller, tell_of_accepted};
 use crate::cli::output::Output;
+use crate::cli::prompt;
 use crate::error::Result;
 use crate::key::{Prefix, listed};
+use crate::store::Status;
+use crate::subject::Subject;
 
-/// Stop accepting a user's key, at once and for good
+/// Stop accepting a user's keys, or one key, at once and for good
 ///
-/// Revokes the active key, and with it one that is on its way into a file and those that a refresh
-/// left a grace period. Asks first where there is somebody to answer.
+/// Of a user, revokes the active key, and with it one that is on its way into a file and those that a
+/// refresh left a grace period; by its prefix, that one key. It waits for no delivery. Asks first where
+/// there is somebody to answer.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Revoke {
     #[command(flatten)]
-    user: UserArg,
+    subject: SubjectArg,
 
     /// Do not ask
     #[arg(short, long)]
@@ -31,6 +35,8 @@ struct RevokedJson<'a> {
     message: &'a str,
     user: &'a str,
     revoked_key_prefix: Option<Prefix>,
+    revoked_key_prefixes: Vec<Prefix>,
+    still_accepted: Vec<AcceptedJson>,
 }
 
 const EXAMPLES: &str = "\
@@ -39,21 +45,56 @@ Examples:
       $ apikey revoke bob --yes";
 
 pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
-    let user = args.user.or_caller()?;
-    let ending =
-        |authority: &Authority| Ok(authority.revocable(&user)?.iter().map(|key| key.prefix).collect());
-    let (mut authority, agreed) = confirmed(&user, args.yes, "Revoke", output, || global.open(), ending)?;
-    let revoked = authority.revoke(&user, agreed.as_deref(), &mut Caller::of_no_key(output))?;
-    let prefixes: Vec<Prefix> = revoked.iter().map(|key| key.prefix).collect();
-    let message = format!("Revoked {} of {user}.", listed(prefixes.iter().copied()));
+    let subject = args.subject.or_caller()?;
+    let ask = is_to_be_asked(args.yes, &format!("revoke {subject}"))?;
+    let mut authority = global.open()?;
+    let mut agreed = None;
+    if ask {
+        let (user, keys) = authority.revocable(&subject)?;
+        let prefixes: Vec<Prefix> = keys.iter().map(|key| key.prefix).collect();
+        match prefixes.as_slice() {
+            [] => {}
+            [key] => prompt::confirm(&format!("Revoke {key}, {} key of {user}?", article(&subject)))?,
+            keys => {
+                prompt::confirm(&format!("Revoke {}, the keys of {user}?", listed(keys.iter().copied())))?;
+            }
+        }
+        agreed = Some(prefixes);
+    }
+    let revoked = authority.revoke(&subject, agreed.as_deref())?;
+    let message = message(&subject, &revoked);
     output.note(&message);
+    tell_of_accepted(output, &revoked.still_accepted);
     if output.is_json() {
+        let prefixes: Vec<Prefix> = revoked.keys.iter().map(|key| key.prefix).collect();
         let json = RevokedJson {
             message: &message,
-            user: user.as_str(),
+            user: revoked.user.as_str(),
             revoked_key_prefix: prefixes.first().copied(),
+            revoked_key_prefixes: prefixes,
+            still_accepted: AcceptedJson::of(&revoked.still_accepted),
         };
         output.object(&json).map_err(|error| error.after("it is revoked"))?;
     }
+    authority.recover_in_passing(&mut Caller::of_no_key(output, global));
     Ok(())
+}
+
+fn article(subject: &Subject) -> &'static str {
+    match subject {
+        Subject::User(_) => "the",
+        Subject::Key(_) => "a",
+    }
+}
+
+fn message(subject: &Subject, revoked: &Revoked) -> String {
+    let Revoked { user, keys, key_file, .. } = revoked;
+    let prefixes = listed(keys.iter().map(|key| key.prefix));
+    let was_on_its_way = matches!(subject, Subject::Key(_)) && keys[0].stored == Status::Pending;
+    let key_file = match key_file {
+        Some(key_file) if was_on_its_way => format!(" It was on its way to {}.", key_file.path()),
+        Some(key_file) => format!(" {} holds a key that is no longer accepted.", key_file.path()),
+        None => String::new(),
+    };
+    format!("Revoked {prefixes} of {user}.{key_file}")
 }

@@ -2,19 +2,20 @@
 
 use clap::Args;
 
-use crate::cli::args::{Global, UserArg};
+use crate::cli::args::{Global, SubjectArg};
 use crate::cli::output::Output;
 use crate::cli::table;
 use crate::error::Result;
 
 /// Show what is known of a user's current key; never the key
 ///
-/// Its prefix, name and status, and when it was issued, last used, and expires.
+/// Its prefix, name and status, and when it was issued, last used, and expires; and what is kept for the
+/// keys that follow it. By its prefix, the same of any key.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Show {
     #[command(flatten)]
-    user: UserArg,
+    subject: SubjectArg,
 }
 
 const EXAMPLES: &str = "\
@@ -25,7 +26,7 @@ Examples:
       $ apikey show alice --json";
 
 pub fn run(args: Show, global: &Global, output: &Output) -> Result<()> {
-    let user = args.user.or_caller()?;
-    let key = global.open()?.show(&user)?;
-    if output.is_json() { output.object(&key) } else { output.text(&table::one(&key)) }
+    let subject = args.subject.or_caller()?;
+    let shown = global.open()?.show(&subject)?;
+    if output.is_json() { output.object(&shown) } else { output.text(&table::one(&shown)) }
 }

@@ -1,0 +1,70 @@
+//! The command by which the reader of a key file is told.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use crate::settings::Reload;
+use crate::signals::{HeldOff, Woken};
+use crate::store::Pending;
+
+/// How long a command that is to end may take for it, before it is killed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Runs the command; where that fails, says why. Standard output is for data, so it has none. It is a
+/// process group of its own: when its time is over, or a signal ends this process, it ends with all its
+/// children.
+pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), String> {
+    let child = Command::new("/bin/sh")
+        .args(["-c", reload.command.as_str()])
+        .env("APIKEY_USER", pending.key.user.as_str())
+        .env("APIKEY_PREFIX", pending.key.prefix.to_string())
+        .env("APIKEY_KEY_FILE", pending.key_file.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .process_group(0)
+        .spawn();
+    let cannot = |error: io::Error| format!("the reload command could not be run: {error}");
+    wait(child.map_err(cannot)?, reload.timeout()).unwrap_or_else(|error| Err(cannot(error)))
+}
+
+/// Waits for the end of `child`, or brings it about.
+fn wait(mut child: Child, timeout: Duration) -> io::Result<Result<(), String>> {
+    // Only now: it would inherit that they are held off.
+    let signals = HeldOff::begin(&[Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM], &[])?;
+    let group = Pid::from_raw(child.id().cast_signed());
+    let (ended, end) = io::pipe()?;
+    thread::Builder::new().spawn(move || {
+        // Not reaped: its number stays its own for as long as the group may be sent a signal.
+        let _ = waitid(Id::Pid(group), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        drop(end);
+    })?;
+    let why = match signals.wait(ended.as_fd(), milliseconds(timeout))? {
+        Woken::Ready => {
+            let status = child.wait()?;
+            let failed = || format!("the reload command failed: {status}");
+            return Ok(if status.success() { Ok(()) } else { Err(failed()) });
+        }
+        Woken::TimedOut => format!("the reload command took longer than {timeout:?}, and was ended"),
+        Woken::ByInterrupt | Woken::ByEnding => "the reload command was interrupted".to_owned(),
+    };
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let _ = killpg(group, signal);
+        let _ = poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], milliseconds(LAST_WORDS));
+    }
+    let _ = child.try_wait();
+    Ok(Err(why))
+}
+
+fn milliseconds(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,22 @@
+//! Waiting for what may never come.
+
+use std::io;
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::Duration;
+
+/// More than a file system that answers at all takes for a file or two.
+pub const A_WHILE: Duration = Duration::from_secs(5);
+
+/// Does `work` on a thread of its own, and waits for what it returns as long as `timeout`: `None` where
+/// that is over. The kernel offers no limit for the calls that this is for. What is not done by then is
+/// done later, or never; what it returns then is dropped.
+pub fn within<T: Send + 'static>(
+    timeout: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    // Without room for a value, so that nothing is given to who has gone.
+    let (give, take) = sync_channel(0);
+    thread::Builder::new().spawn(move || drop(give.send(work())))?;
+    Ok(take.recv_timeout(timeout).ok())
+}
