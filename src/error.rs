@@ -23,7 +23,11 @@ pub enum Code {
     NoKey,
     /// The key that was to be verified is not accepted.
     InvalidKey,
-    /// No such database, not one of ours, a newer schema, or locked past the timeout.
+    /// There is no database at that place.
+    NoDatabase,
+    /// Another process held the database for longer than the caller would wait.
+    DbLocked,
+    /// Not one of ours, a newer schema, or anything else that keeps the database from being opened.
     DbUnavailable,
     /// The operating system's permissions, or a database or folder that others may write.
     Forbidden,
@@ -37,13 +41,15 @@ pub enum Code {
 
 impl Code {
     /// Every code, by exit status.
-    pub const ALL: [Code; 11] = [
+    pub const ALL: [Code; 13] = [
         Code::InternalError,
         Code::DbError,
         Code::Usage,
         Code::KeyExists,
         Code::NoKey,
         Code::InvalidKey,
+        Code::NoDatabase,
+        Code::DbLocked,
         Code::DbUnavailable,
         Code::Forbidden,
         Code::Undeliverable,
@@ -60,10 +66,12 @@ impl Code {
             Code::KeyExists => ("KEY_EXISTS", 3, "the user has an active key already"),
             Code::NoKey => ("NO_KEY", 4, "the user has no key to show or to revoke"),
             Code::InvalidKey => ("INVALID_KEY", 5, "verify: the key is not accepted"),
+            Code::NoDatabase => ("NO_DATABASE", 6, "there is no database at that place"),
+            Code::DbLocked => ("DB_LOCKED", 6, "another process held it past --timeout"),
             Code::DbUnavailable => (
                 "DB_UNAVAILABLE",
                 6,
-                "no such database, not one of ours, a newer schema, or locked past --timeout",
+                "not one of ours, a newer schema, or anything else that keeps it from being opened",
             ),
             Code::Forbidden => (
                 "FORBIDDEN",

@@ -31,9 +31,10 @@ impl Verifier {
     /// Opens the database at `path`; read permission is enough. Whoever waits for another process does
     /// so for up to `timeout`.
     ///
-    /// Fails with [`Code::DbUnavailable`](crate::Code::DbUnavailable) where there is none, it is not
-    /// one of ours, or it is too new; with [`Code::Forbidden`](crate::Code::Forbidden) where it may not
-    /// be read or others may write it.
+    /// Fails with [`Code::NoDatabase`](crate::Code::NoDatabase) where there is none, with
+    /// [`Code::DbUnavailable`](crate::Code::DbUnavailable) where it is not one of ours or too new, with
+    /// [`Code::Forbidden`](crate::Code::Forbidden) where it may not be read or others may write it, with
+    /// [`Code::DbLocked`](crate::Code::DbLocked) when the time is over.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
         let store = Store::open(path, timeout)?;
         store.check()?;

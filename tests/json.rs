@@ -141,7 +141,7 @@ fn a_failure_is_one_object_on_standard_error() {
     fails(
         &["show", "--json", "--db", "none.db"],
         6,
-        r#"{"code":"DB_UNAVAILABLE","message":"there is no database at <folder>/none.db","hint":"`apikey create` makes it, --db names another"}"#,
+        r#"{"code":"NO_DATABASE","message":"there is no database at <folder>/none.db","hint":"`apikey create` makes it, --db names another"}"#,
     );
     fails(
         &["refresh", "alice", "--json"],

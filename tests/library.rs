@@ -58,7 +58,7 @@ fn refresh(user: &str, changes: Changes) -> Refresh {
 fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("keys.db");
-    assert_eq!(Authority::open(&path, Duration::ZERO, clock).unwrap_err().code(), Code::DbUnavailable);
+    assert_eq!(Authority::open(&path, Duration::ZERO, clock).unwrap_err().code(), Code::NoDatabase);
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     let changes = Changes {
         name: Change::Set("a label".parse().unwrap()),

@@ -251,6 +251,6 @@ fn the_answer_comes_although_nobody_reads_it() {
 fn without_a_database_no_key_is_accepted_and_none_is_made() {
     let host = Host::new();
     let outcome = host.apikey(&["verify", "--json"]).input("x").run();
-    assert_eq!((outcome.status, outcome.code().as_str()), (6, "DB_UNAVAILABLE"));
+    assert_eq!((outcome.status, outcome.code().as_str()), (6, "NO_DATABASE"));
     assert_eq!(host.names(), [""; 0]);
 }

@@ -59,9 +59,10 @@ impl Authority {
     /// Opens the database at `path`, for writing where the operating system allows that. Whoever
     /// waits for another process does so for up to `timeout`. What time it is, `clock` says.
     ///
-    /// Fails with [`Code::DbUnavailable`](crate::Code::DbUnavailable) where there is none, it is not
-    /// one of ours, or it is too new; with [`Code::Forbidden`](crate::Code::Forbidden) where it may not
-    /// be read or others may write it.
+    /// Fails with [`Code::NoDatabase`](crate::Code::NoDatabase) where there is none, with
+    /// [`Code::DbUnavailable`](crate::Code::DbUnavailable) where it is not one of ours or too new, with
+    /// [`Code::Forbidden`](crate::Code::Forbidden) where it may not be read or others may write it, with
+    /// [`Code::DbLocked`](crate::Code::DbLocked) when the time is over.
     pub fn open(path: &Path, timeout: Duration, clock: fn() -> Timestamp) -> Result<Self> {
         Ok(Authority { store: Store::open(path, timeout)?, clock })
     }

@@ -54,8 +54,11 @@ impl Location {
         // What others may do to the database's owner, they may not do to root.
         let links = if geteuid().is_root() { Links::OfTrusted } else { Links::OfAnybody };
         let folder = resolve(folder, links).map_err(|error| match error {
-            Unresolved::Io(error) => Error::io(&error, "open the folder", folder, Code::DbUnavailable)
-                .hint("make the folder, or name another database with --db"),
+            Unresolved::Io(error) => {
+                let code = if error.kind() == NotFound { Code::NoDatabase } else { Code::DbUnavailable };
+                Error::io(&error, "open the folder", folder, code)
+                    .hint("make the folder, or name another database with --db")
+            }
             Unresolved::Obstacle(obstacle) => forbidden(obstacle),
         })?;
         Ok(Location { path: folder.join(name), folder })

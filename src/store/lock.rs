@@ -28,7 +28,7 @@ pub struct WriteLock {
 }
 
 impl WriteLock {
-    /// The lock of the database at `location`. Fails with [`Code::DbUnavailable`] when the time is over.
+    /// The lock of the database at `location`. Fails with [`Code::DbLocked`] when the time is over.
     pub fn wait(location: &Location, timeout: Duration) -> Result<Self> {
         Self::take(location, timeout)?.ok_or_else(|| failure::locked(location))
     }

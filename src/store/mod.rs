@@ -18,6 +18,7 @@
 
 mod failure;
 mod header;
+mod holder;
 mod location;
 mod lock;
 mod make;
@@ -68,8 +69,9 @@ impl Store {
     /// Opens the database at `path`, for writing where the operating system allows that. Whoever
     /// waits for another process does so for up to `timeout`.
     ///
-    /// Fails with [`Code::DbUnavailable`] where there is none, it is not one of ours, or its schema
-    /// is too new; with [`Code::Forbidden`] where it may not be read or others may write it.
+    /// Fails with [`Code::NoDatabase`] where there is none, with [`Code::DbUnavailable`] where it is not
+    /// one of ours or its schema is too new, with [`Code::Forbidden`] where it may not be read or others
+    /// may write it, with [`Code::DbLocked`] when the time is over.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
         Self::open_at(Location::new(path)?, timeout, VERSIONS)
     }

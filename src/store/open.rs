@@ -23,8 +23,7 @@ pub struct Opened {
 pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Result<Opened> {
     let database = location.path().display();
     let Some(identity) = location.check()? else {
-        return Err(Error::new(Code::DbUnavailable, format!("there is no database at {database}"))
-            .hint("`apikey create` makes it, --db names another"));
+        return Err(failure::missing(location));
     };
     let failed = |error| failure(&error, location);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE

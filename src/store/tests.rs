@@ -208,7 +208,7 @@ fn a_use_leaves_the_connection_as_it_was_however_it_ends() {
     let record = store.find(&key, clock()).unwrap().unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_eq!(store.record_use(&record, clock()).unwrap_err().code(), Code::DbUnavailable);
+    assert_eq!(store.record_use(&record, clock()).unwrap_err().code(), Code::DbLocked);
     is_as_it_was(&store);
     other.execute_batch("ROLLBACK").unwrap();
     assert!(store.record_use(&record, clock()).unwrap());

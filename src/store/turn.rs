@@ -16,7 +16,7 @@ pub struct Turn<'store> {
 }
 
 impl<'store> Turn<'store> {
-    /// Waits for the right to write. Fails with [`Code::DbUnavailable`] when the time is over, with
+    /// Waits for the right to write. Fails with [`Code::DbLocked`] when the time is over, with
     /// [`Code::Forbidden`] where the database may only be read.
     pub fn begin(store: &'store mut Store, clock: fn() -> Timestamp) -> Result<Self> {
         store.check_is_writable()?;
