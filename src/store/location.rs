@@ -25,6 +25,12 @@ use crate::trust::{
     check_others_may_not_write, folder_and_name, look_at, resolve,
 };
 
+/// The longest path of a database, absolute and with no link on the way, in bytes: SQLite takes 512 with
+/// its longest suffix, `-journal`.
+const LONGEST_PATH: usize = 504;
+/// The longest name: a file system takes 255 bytes, with that suffix.
+const LONGEST_NAME: usize = 247;
+
 /// The folder a database lies in and its path, absolute and with no link on the way.
 #[derive(Clone, Debug)]
 pub struct Location {
@@ -51,9 +57,13 @@ impl Location {
         let (folder, name) = folder_and_name(path).ok_or_else(|| {
             Error::new(Code::DbUnavailable, format!("{} names a folder, not a database", path.display()))
         })?;
+        if name.len() > LONGEST_NAME {
+            return Err(too_long(path));
+        }
         // What others may do to the database's owner, they may not do to root.
         let links = if geteuid().is_root() { Links::OfTrusted } else { Links::OfAnybody };
         let folder = resolve(folder, links).map_err(|error| match error {
+            Unresolved::Io(_) if path.as_os_str().len() > LONGEST_PATH => too_long(path),
             Unresolved::Io(error) => {
                 let code = if error.kind() == NotFound { Code::NoDatabase } else { Code::DbUnavailable };
                 Error::io(&error, "open the folder", folder, code)
@@ -61,7 +71,11 @@ impl Location {
             }
             Unresolved::Obstacle(obstacle) => forbidden(obstacle),
         })?;
-        Ok(Location { path: folder.join(name), folder })
+        let resolved = folder.join(name);
+        if resolved.as_os_str().len() > LONGEST_PATH {
+            return Err(too_long(&resolved));
+        }
+        Ok(Location { path: resolved, folder })
     }
 
     /// The database.
@@ -194,6 +208,14 @@ fn check_file(path: &Path, found: &Metadata, trusted: Trusted) -> Result<()> {
 
 fn forbidden(obstacle: Obstacle) -> Error {
     Error::new(Code::Forbidden, obstacle.reason).hint(obstacle.hint)
+}
+
+fn too_long(path: &Path) -> Error {
+    let message = format!(
+        "{} is too long for a database: a path takes {LONGEST_PATH} bytes, a name {LONGEST_NAME}",
+        path.display()
+    );
+    Error::new(Code::DbUnavailable, message).hint("name a shorter one with --db")
 }
 
 fn left_behind(path: &Path) -> Error {

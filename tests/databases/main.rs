@@ -114,6 +114,42 @@ fn a_path_that_cannot_be_a_database_is_refused() {
 }
 
 #[test]
+fn a_path_may_be_as_long_as_sqlite_takes_it_and_is_refused_before_anything_is_made_where_it_is_longer() {
+    let host = Host::new();
+    let folder = fs::canonicalize(host.folder()).unwrap();
+    let create = |path: &str| host.apikey(&["create", "alice", "-q", "--db", path]).run();
+    // So many bytes in all, in folders of up to 100.
+    let path_of = |bytes: usize| {
+        let mut path = folder.to_str().unwrap().to_owned();
+        while bytes - path.len() > 101 {
+            path += &format!("/{}", "f".repeat(if bytes - path.len() > 250 { 99 } else { 49 }));
+        }
+        let last = "n".repeat(bytes - path.len() - 1);
+        fs::create_dir_all(&path).unwrap();
+        (path.clone() + "/" + &last, path)
+    };
+    for (bytes, fits) in [(504, true), (505, false), (512, false)] {
+        let (path, folder) = path_of(bytes);
+        let before = fs::read_dir(&folder).unwrap().count();
+        let outcome = create(&path);
+        assert_eq!(outcome.status, if fits { 0 } else { 6 }, "{bytes}: {outcome:?}");
+        if !fits {
+            assert!(
+                outcome.stderr.contains("is too long for a database: a path takes 504 bytes"),
+                "{outcome:?}"
+            );
+            assert_eq!(fs::read_dir(&folder).unwrap().count(), before, "something was made");
+        }
+    }
+    for (bytes, fits) in [(247, true), (248, false), (255, false), (256, false)] {
+        let names = host.names();
+        let outcome = create(&"n".repeat(bytes));
+        assert_eq!(outcome.status, if fits { 0 } else { 6 }, "{bytes}: {outcome:?}");
+        assert!(fits || (outcome.stderr.contains("a name 247") && host.names() == names), "{outcome:?}");
+    }
+}
+
+#[test]
 fn a_database_is_reached_through_a_linked_folder_but_not_by_a_link_of_its_own() {
     let (host, _) = Host::with_key_of("alice");
     symlink(".", host.path("folder")).unwrap();
