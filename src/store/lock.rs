@@ -4,6 +4,9 @@
 //! seconds. An advisory lock (flock(2)) on a file beside the database is a queue instead. It also
 //! covers what SQLite's own lock can't: the replacement of a key file between two transactions.
 //! The kernel lets go of it when the process ends, however it ends; its file stays.
+//!
+//! The lock is the file at its path, or none: one that was removed while somebody waited for it keeps
+//! nobody out who came later. In the file is the boot of the host that was last noted (`boot.rs`).
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -12,7 +15,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
@@ -35,16 +38,9 @@ impl WriteLock {
 
     /// The same; `None` when the time is over.
     pub fn take(location: &Location, timeout: Duration) -> Result<Option<Self>> {
-        let lock = Self::acquire(&location.side_file("-lock"), timeout)?;
-        lock.iter().try_for_each(|lock| lock.share_with_writers_of(location.path()))?;
-        Ok(lock)
-    }
-
-    /// Waits up to `timeout` for the lock on the file at `path`, which is made 0600 where it is
-    /// missing. `None` where the time is over.
-    fn acquire(path: &Path, timeout: Duration) -> Result<Option<Self>> {
+        let path = location.side_file("-lock");
         let failed = |error: io::Error| {
-            let failed = Error::io(&error, "lock", path, Code::DbError);
+            let failed = Error::io(&error, "lock", &path, Code::DbError);
             match error.kind() {
                 PermissionDenied if path.exists() => {
                     failed.hint("give it the group and the mode of the database")
@@ -53,41 +49,70 @@ impl WriteLock {
                 _ => failed,
             }
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlag::O_NOFOLLOW.bits())
-            .open(path)
-            .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(WriteLock { file })),
-            Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
-            Err(TryLockError::WouldBlock) => wait_for(file, timeout).map_err(failed),
-            Err(TryLockError::Error(error)) => Err(failed(error)),
+        let start = Instant::now();
+        loop {
+            let file = open_file(&path).map_err(failed)?;
+            let left = timeout.saturating_sub(start.elapsed());
+            let Some(lock) = Self::acquire(file, left).map_err(failed)? else { return Ok(None) };
+            if lock.is_at(&path).map_err(failed)? {
+                share_with_writers(&lock.file, location.path())?;
+                return Ok(Some(lock));
+            }
+            if start.elapsed() >= timeout {
+                return Ok(None);
+            }
         }
     }
 
-    /// Lets whoever may write the database take the lock, and nobody who may only read it: a lock
-    /// held for ever would keep every writer out. Whatever the umask left of a new file, too.
-    fn share_with_writers_of(&self, database: &Path) -> Result<()> {
-        let failed = |error: io::Error| {
-            Error::io(&error, "share the lock with the writers of", database, Code::DbError)
-        };
-        let group_writes = match database.symlink_metadata() {
-            Ok(found) => found.mode() & WRITABLE_BY_GROUP != 0,
-            Err(error) if error.kind() == NotFound => false,
-            Err(error) => return Err(failed(error)),
-        };
-        let wanted = if group_writes { 0o660 } else { 0o600 };
-        let found = self.file.metadata().map_err(failed)?;
-        if found.mode() & 0o777 != wanted && found.uid() == geteuid().as_raw() {
-            self.file.set_permissions(Permissions::from_mode(wanted)).map_err(failed)?;
+    /// Waits up to `timeout` for the lock on `file`. `None` where the time is over.
+    fn acquire(file: File, timeout: Duration) -> io::Result<Option<Self>> {
+        match file.try_lock() {
+            Ok(()) => Ok(Some(WriteLock { file })),
+            Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
+            Err(TryLockError::WouldBlock) => wait_for(file, timeout),
+            Err(TryLockError::Error(error)) => Err(error),
         }
-        Ok(())
     }
+
+    /// Whether the file that is locked is the one at `path`, and was not removed or replaced meanwhile.
+    fn is_at(&self, path: &Path) -> io::Result<bool> {
+        let locked = self.file.metadata()?;
+        match path.symlink_metadata() {
+            Ok(found) => Ok((found.dev(), found.ino()) == (locked.dev(), locked.ino())),
+            Err(error) if error.kind() == NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Opens the file of the lock, which is made 0600 where it is missing.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
+
+/// Lets whoever may write the database take the lock on `file`, and nobody who may only read it: a lock
+/// held for ever would keep every writer out. Whatever the umask left of a new file, too.
+pub fn share_with_writers(file: &File, database: &Path) -> Result<()> {
+    let failed =
+        |error: io::Error| Error::io(&error, "share the lock with the writers of", database, Code::DbError);
+    let group_writes = match database.symlink_metadata() {
+        Ok(found) => found.mode() & WRITABLE_BY_GROUP != 0,
+        Err(error) if error.kind() == NotFound => false,
+        Err(error) => return Err(failed(error)),
+    };
+    let wanted = if group_writes { 0o660 } else { 0o600 };
+    let found = file.metadata().map_err(failed)?;
+    if found.mode() & 0o777 != wanted && found.uid() == geteuid().as_raw() {
+        file.set_permissions(Permissions::from_mode(wanted)).map_err(failed)?;
+    }
+    Ok(())
 }
 
 /// flock(2) has no time limit, so a thread waits. When the time is over before the lock is there,

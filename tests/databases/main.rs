@@ -7,7 +7,7 @@ mod foreign;
 mod permissions;
 
 use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
 use std::time::{Duration, Instant};
 
 use common::{APIKEY, Host, Outcome, ends_within};
@@ -299,6 +299,40 @@ fn a_writer_who_waits_gets_its_turn() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(host.accepted(), 1);
     lock.unlock().unwrap();
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_lock_that_was_removed_lets_nobody_in_beside_whoever_holds_the_one_that_took_its_place() {
+    let (host, _) = Host::with_key_of("alice");
+    let lock_file = || {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600).open(host.path("keys.db-lock")).unwrap()
+    };
+    let first = lock_file();
+    first.lock().unwrap();
+    let mut waiting = host.apikey(&["create", "bob", "--timeout", "1m"]).spawn();
+    // It waits for the first one.
+    let path = host.path("keys.db-lock").metadata().unwrap();
+    let waits = format!("-> FLOCK  ADVISORY  WRITE {} ", waiting.id());
+    let inode = format!(":{} 0 EOF", path.ino());
+    let is_waiting = || {
+        let locks = fs::read_to_string("/proc/locks").unwrap();
+        locks.lines().any(|line| line.contains(&waits) && line.ends_with(&inode))
+    };
+    assert!((0..6000).any(|_| {
+        std::thread::sleep(Duration::from_millis(10));
+        is_waiting()
+    }));
+    fs::remove_file(host.path("keys.db-lock")).unwrap();
+    let second = lock_file();
+    second.lock().unwrap();
+    drop(first);
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(waiting.try_wait().unwrap().is_none(), "it writes beside whoever holds the lock");
+    assert_eq!(host.accepted(), 1);
+    drop(second);
     assert!(waiting.wait_with_output().unwrap().status.success());
     assert_eq!(host.accepted(), 2);
 }
