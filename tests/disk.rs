@@ -6,10 +6,12 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 
 use common::aftermath::{Tally, accepted, goes_on, hash_of, printed};
 use common::disk::{Disk, Mount, run};
+use common::locks::{Lock, lock_file};
 use common::strace::{Call, Fault, at_each_call, kill_at_each_call};
 use common::verifier::Verifier;
 use common::{APIKEY, Host};
@@ -103,6 +105,42 @@ fn what_was_acknowledged_outlives_a_power_cut() {
         if number % 2 == 0 {
             acknowledged(&["revoke", &user, "--yes"], Some(&second));
         }
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_key_that_was_revoked_before_a_power_cut_is_refused_although_somebody_locks_the_index_of_the_log() {
+    let disk = Disk::new();
+    let host = Host::new_in(disk.mount.path());
+    let key = host.key_from(&["create", "alice"]);
+    // A service has the database open for writing, and the kernel writes the index as it is now.
+    let service = host.sqlite();
+    service.execute("UPDATE keys SET name = 'in use'", []).unwrap();
+    disk.sync();
+    host.apikey(&["revoke", "alice", "--yes", "--quiet"]).gives(0, "", "");
+
+    host.write("another", b"01234567-89ab-4cde-8f01-23456789abcd\n");
+    let another = host.path("another");
+    let verify = |database: &Path, boot: &Path| {
+        const SCRIPT: &str =
+            "mount --bind \"$1\" /proc/sys/kernel/random/boot_id && exec \"$2\" --db \"$3\" verify";
+        let args = ["--mount", "sh", "-c", SCRIPT, "sh", boot.to_str().unwrap(), APIKEY];
+        let unshare = host.program("/usr/bin/unshare", &[&args[..], &[database.to_str().unwrap()]].concat());
+        unshare.input(&*key).run().status
+    };
+    let this = Path::new("/proc/sys/kernel/random/boot_id");
+    // What it would do without noticing that the host was started: believe the old index.
+    for (boot, status) in [(this, 0), (&*another, 5)] {
+        let cut = disk.after_power_cut();
+        let database = cut.mount.path().join(host.folder().file_name().unwrap()).join("keys.db");
+        let _reader = lock_file(&database.with_file_name("keys.db-shm"), Lock::Read, 128, 1);
+        assert_eq!(verify(&database, boot), status, "{boot:?}");
+        // And once more, with what the first run has left; and after a write.
+        assert_eq!(verify(&database, boot), status, "{boot:?}");
+        let create = host.apikey(&["create", "bob", "--db", database.to_str().unwrap()]).run();
+        assert_eq!(create.status, 0, "{create:?}");
+        assert_eq!(verify(&database, boot), status, "{boot:?}");
     }
 }
 

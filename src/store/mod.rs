@@ -1,7 +1,8 @@
 //! The database of keys: the one part of the program that knows SQL.
 //!
 //! - Where a database is and that nobody can swap it: `location.rs`. What kind of file it is,
-//!   before SQLite touches it: `header.rs`. What it holds: `versions.rs`. Who writes next: `lock.rs`.
+//!   before SQLite touches it: `header.rs`. That its index is no old one: `boot.rs`. What it holds:
+//!   `versions.rs`. Who writes next: `lock.rs`.
 //! - Whoever looks does so in a [`Snapshot`], whoever writes in a [`Transaction`]; both see a
 //!   database whose schema was checked in the same transaction.
 //! - A write takes the lock (see [`Turn`]; but for a revocation, which waits for nobody's delivery), then
@@ -16,6 +17,7 @@
 //! - An error from COMMIT does not say that nothing was committed. After one the database is
 //!   opened anew and read, and what it says is believed.
 
+mod boot;
 mod failure;
 mod header;
 mod holder;

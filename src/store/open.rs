@@ -5,6 +5,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
+use super::boot::make_sure_of_index;
 use super::header::Header;
 use super::versions::{self, Standing, Versions};
 use super::{Location, failure};
@@ -44,6 +45,10 @@ pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Resul
         .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
     let application_id = if header.is_sqlite { header.application_id } else { 0 };
     check_standing(location, versions::standing(versions, application_id, header.user_version), versions)?;
+    let read_only = connection.is_readonly(c"main").map_err(failed)?;
+    if !read_only {
+        make_sure_of_index(location, timeout)?;
+    }
     configure(&connection, timeout).map_err(failed)?;
     if header.has_partial_page {
         let log = checkpoint(&connection, Checkpoint::Noop).map_err(failed)?;
@@ -56,7 +61,6 @@ pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Resul
             .hint("restore it from a backup"));
         }
     }
-    let read_only = connection.is_readonly(c"main").map_err(failed)?;
     Ok(Opened { connection, read_only, is_wal: header.is_wal })
 }
 

@@ -5,6 +5,7 @@
 
 pub mod aftermath;
 pub mod disk;
+pub mod locks;
 mod run;
 pub mod strace;
 pub mod verifier;
@@ -148,7 +149,7 @@ impl Host {
     }
 
     /// Every file in the folder with its content: equal before and after a command that changed
-    /// nothing. The index of the log (-shm) is no content, and the lock has none.
+    /// nothing. The index of the log (-shm) is no content, and which boot the lock notes is none.
     pub fn contents(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let ignored =
             |path: &PathBuf| [".db-shm", ".db-lock"].iter().any(|end| path.to_str().unwrap().ends_with(end));

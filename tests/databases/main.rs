@@ -1,5 +1,6 @@
 //! Databases: where they are, and what else reads and writes them.
 
+mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod damaged;

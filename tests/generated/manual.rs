@@ -17,7 +17,10 @@ const FILES: [(&str, &str); 6] = [
     ("/var/lib/apikey/keys.db", "Root's database."),
     ("~/.local/share/apikey/keys.db", "Anyone else's; under $XDG_DATA_HOME where that is set."),
     ("keys.db-wal, keys.db-shm", "The write-ahead log of a database, and its index. They stay."),
-    ("keys.db-lock", "The lock of those who write. It stays; the path of a stage may be in it."),
+    (
+        "keys.db-lock",
+        "The lock of those who write. It stays; in it is the boot of the host that was noted last.",
+    ),
     ("keys.db-new", "A new database while it is made."),
     (".NAME.PREFIX", "A new key on its way into the key file NAME, beside it, for a moment."),
 ];
