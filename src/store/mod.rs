@@ -166,8 +166,8 @@ impl Store {
         let transaction =
             rusqlite::Transaction::new_unchecked(self.connection()?, behavior).map_err(failed)?;
         let pragma = |name| {
-            let number = transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-            number.map(i32::cast_unsigned).map_err(failed)
+            let number = || transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+            failure::again(number).map(i32::cast_unsigned).map_err(failed)
         };
         let standing = versions::standing(self.versions, pragma("application_id")?, pragma("user_version")?);
         open::check_standing(&self.location, standing, self.versions)?;

@@ -67,8 +67,10 @@ impl<'store> Snapshot<'store> {
     pub fn with_prefix(&self, prefix: Prefix) -> Result<Option<Record>> {
         let sql = concat!("SELECT ", key_columns!(), " FROM keys WHERE prefix = ?1");
         self.run(|connection| {
-            let mut find = connection.prepare_cached(sql)?;
-            find.query_row([prefix.bits()], |row| Record::read(row, self.now)).optional()
+            failure::again(|| {
+                let mut find = connection.prepare_cached(sql)?;
+                find.query_row([prefix.bits()], |row| Record::read(row, self.now)).optional()
+            })
         })
     }
 

@@ -1,10 +1,11 @@
 //! Who may read and write a database, and whose it may be.
 
-use std::fs;
-use std::os::unix::fs::{chown, lchown};
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{FileExt as _, chown, lchown};
 use std::os::unix::process::CommandExt as _;
 
 use crate::common::Host;
+use crate::common::locks::{Lock, lock_file};
 use crate::{COMMANDS, ISSUING, WRITING, assert_all_fail};
 
 #[test]
@@ -74,6 +75,26 @@ fn a_database_that_may_not_be_read_is_forbidden() {
             );
         }
     }
+}
+
+#[test]
+fn who_may_only_read_an_index_that_was_left_half_written_is_told_who_can_help() {
+    let (host, key) = Host::with_key_of("alice");
+    // As a writer leaves it that is killed at the wrong moment, while a reader has it open.
+    let index = OpenOptions::new().read(true).write(true).open(host.path("keys.db-shm")).unwrap();
+    index.write_all_at(&[7; 40], 0).unwrap();
+    let _reader = lock_file(&host.path("keys.db-shm"), Lock::Read, 128, 1);
+    host.chmod("keys.db-shm", 0o400);
+    host.apikey_unprivileged(&["verify"]).input(&*key).fails(
+        7,
+        "apikey: the index of <folder>/keys.db is to be made anew by who may write it\n\
+         run `apikey list` as a user who may write it\n",
+    );
+    host.chmod("keys.db-shm", 0o600);
+    let verify = || host.apikey_unprivileged(&["verify"]).input(&*key).run().status;
+    assert_eq!(host.apikey_unprivileged(&["list"]).run().status, 0);
+    host.chmod("keys.db-shm", 0o400);
+    assert_eq!(verify(), 0);
 }
 
 #[test]
