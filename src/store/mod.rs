@@ -62,6 +62,8 @@ pub struct Store {
     location: Location,
     timeout: Duration,
     read_only: bool,
+    /// It is read-only because of a lock that somebody holds.
+    is_locked: bool,
     is_wal: bool,
     versions: Versions,
     is_new: bool,
@@ -69,7 +71,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the database at `path`, for writing where the operating system allows that. Whoever
-    /// waits for another process does so for up to `timeout`.
+    /// waits for another process does so for up to `timeout`. Where a lock keeps everybody from it, it is
+    /// opened for reading; that can take SQLite's own ten seconds.
     ///
     /// Fails with [`Code::NoDatabase`] where there is none, with [`Code::DbUnavailable`] where it is not
     /// one of ours or its schema is too new, with [`Code::Forbidden`] where it may not be read or others
@@ -100,6 +103,7 @@ impl Store {
         Ok(Store {
             connection: Some(opened.connection),
             read_only: opened.read_only,
+            is_locked: opened.is_locked,
             is_wal: opened.is_wal,
             location,
             timeout,
@@ -119,11 +123,17 @@ impl Store {
     }
 
     /// Does `look` in one transaction that writes nothing: an immediate one, so that it sees no
-    /// state that another is about to replace, or a plain one on a database that may only be read.
+    /// state that another is about to replace, or a plain one where the database may only be read or a
+    /// writer does not come to an end.
     pub fn read<T>(&self, now: Timestamp, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        let behavior =
-            if self.read_only { TransactionBehavior::Deferred } else { TransactionBehavior::Immediate };
-        self.read_as(behavior, now, look)
+        let plain = || self.begin(TransactionBehavior::Deferred);
+        let begun = if self.read_only { plain() } else { self.begin(TransactionBehavior::Immediate) };
+        let begun = match begun {
+            Err(error) if error.code() == Code::DbLocked && !self.read_only => plain(),
+            begun => begun,
+        };
+        let (transaction, _) = begun?;
+        look(&Snapshot { connection: &transaction, location: &self.location, now })
     }
 
     /// The same in a plain transaction, which is in no writer's way, however long it takes.
@@ -132,16 +142,7 @@ impl Store {
         now: Timestamp,
         look: impl FnOnce(&Snapshot<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        self.read_as(TransactionBehavior::Deferred, now, look)
-    }
-
-    fn read_as<T, E: From<Error>>(
-        &self,
-        behavior: TransactionBehavior,
-        now: Timestamp,
-        look: impl FnOnce(&Snapshot<'_>) -> std::result::Result<T, E>,
-    ) -> std::result::Result<T, E> {
-        let (transaction, _) = self.begin(behavior)?;
+        let (transaction, _) = self.begin(TransactionBehavior::Deferred)?;
         look(&Snapshot { connection: &transaction, location: &self.location, now })
     }
 

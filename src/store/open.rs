@@ -1,67 +1,118 @@
 //! Opening a database: what is checked before SQLite reads a page of it, and how it is set up.
 
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, FileControl, OpenFlags};
 
 use super::boot::make_sure_of_index;
+use super::failure::{self, again, failure, is_lock};
 use super::header::Header;
+use super::location::{Identity, Location};
 use super::versions::{self, Standing, Versions};
-use super::{Location, failure};
 use crate::error::{Code, Error, Result};
 
 /// A database that is open and, as far as its first bytes tell, one of ours.
 pub struct Opened {
     pub connection: Connection,
-    /// The operating system lets the caller read it only.
+    /// It may only be read.
     pub read_only: bool,
+    /// It may only be read because somebody holds a lock.
+    pub is_locked: bool,
     /// It is written through a log. One that was restored from `VACUUM INTO` is not.
     pub is_wal: bool,
 }
 
 /// Opens the database at `location`; `timeout` is how long SQLite waits for another process.
 pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Result<Opened> {
-    let database = location.path().display();
     let Some(identity) = location.check()? else {
         return Err(failure::missing(location));
     };
+    let failed = |error| failure(&error, location);
+    let connect = |index| connect(location, identity, versions, index);
+    let (connection, header) = connect(Index::Shared)?;
+    let read_only = connection.is_readonly(c"main").map_err(failed)?;
+    if !read_only {
+        make_sure_of_index(location, timeout)?;
+    }
+    let opened = match again(|| configure(&connection, timeout)) {
+        Ok(()) => Opened { connection, read_only, is_locked: false, is_wal: header.is_wal },
+        Err(error) if is_lock(&error) => {
+            // As long as this connection is open, SQLite gives the next one the same index.
+            drop(connection);
+            let beside_lock = || {
+                let (connection, header) = connect(Index::Private)?;
+                again(|| configure(&connection, Duration::ZERO)).map_err(failed)?;
+                set_timeout(&connection, timeout).map_err(failed)?;
+                Ok(Opened { connection, read_only: true, is_locked: true, is_wal: header.is_wal })
+            };
+            beside_lock().map_err(|_: Error| failed(error))?
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    if header.has_partial_page {
+        let log = checkpoint(&opened.connection, Checkpoint::Noop).map_err(failed)?;
+        // Otherwise the log may have that page, and the next to move it there mends it.
+        if log.in_log <= log.moved {
+            let message = format!("{} is damaged: its last page is cut off", location.path().display());
+            return Err(Error::new(Code::DbError, message).hint("restore it from a backup"));
+        }
+    }
+    Ok(opened)
+}
+
+/// Which index of the log a connection uses.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Index {
+    /// The one that all processes share.
+    Shared,
+    /// One of its own, which it makes from the log, unless somebody else has the shared one open; it reads
+    /// only. <https://sqlite.org/wal.html>, "Read-Only Databases".
+    Private,
+}
+
+/// Opens the file that was found to be safe, and looks at its first bytes.
+fn connect(
+    location: &Location,
+    identity: Identity,
+    versions: Versions,
+    index: Index,
+) -> Result<(Connection, Header)> {
     let failed = |error| failure(&error, location);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
-    let connection = Connection::open_with_flags(location.path(), flags).map_err(failed)?;
+    let connection = match index {
+        Index::Shared => Connection::open_with_flags(location.path(), flags),
+        Index::Private => {
+            let uri = format!("file:{}?readonly_shm=1", percent_encoded(location.path()));
+            Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
+        }
+    };
+    let connection = connection.map_err(failed)?;
     let mut moved = 0;
     connection.file_control(Some(c"main"), FileControl::HasMoved(&mut moved)).map_err(failed)?;
     if moved != 0 || location.identity()? != Some(identity) {
-        return Err(Error::new(
-            Code::DbUnavailable,
-            format!("{database} was replaced while it was being opened"),
-        )
-        .hint("try again"));
+        let message = format!("{} was replaced while it was being opened", location.path().display());
+        return Err(Error::new(Code::DbUnavailable, message).hint("try again"));
     }
     let header = Header::read(&connection)
         .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
     let application_id = if header.is_sqlite { header.application_id } else { 0 };
     check_standing(location, versions::standing(versions, application_id, header.user_version), versions)?;
-    let read_only = connection.is_readonly(c"main").map_err(failed)?;
-    if !read_only {
-        make_sure_of_index(location, timeout)?;
-    }
-    configure(&connection, timeout).map_err(failed)?;
-    if header.has_partial_page {
-        let log = checkpoint(&connection, Checkpoint::Noop).map_err(failed)?;
-        // Otherwise the log may have that page, and the next to move it there mends it.
-        if log.in_log <= log.moved {
-            return Err(Error::new(
-                Code::DbError,
-                format!("{database} is damaged: its last page is cut off"),
-            )
-            .hint("restore it from a backup"));
-        }
-    }
-    Ok(Opened { connection, read_only, is_wal: header.is_wal })
+    Ok((connection, header))
+}
+
+/// A path as a URI writes it (RFC 3986, section 2.1), so that SQLite reads no more into it.
+fn percent_encoded(path: &Path) -> String {
+    let encoded = path.as_os_str().as_bytes().iter().map(|&byte| match byte {
+        b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    encoded.collect()
 }
 
 /// Checks that a database which stands there so is one of ours, and can be read.
@@ -85,13 +136,14 @@ pub fn check_standing(location: &Location, standing: Standing, versions: Version
 /// tested below.
 pub fn configure(connection: &Connection, timeout: Duration) -> rusqlite::Result<()> {
     set_timeout(connection, timeout)?;
+    // What a close does comes first: where the rest fails, it is closed.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     // A stranger's table may refer to one of ours, and is not to keep anything of ours from its end.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_FKEY, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.file_control(Some(c"main"), FileControl::PersistWal(&mut 1))?;
     connection.pragma_update(None, "cell_size_check", true)?;
     // `Store::begin_checked` does that.
     connection.pragma_update(None, "wal_autocheckpoint", 0)

@@ -25,6 +25,9 @@ const USE_PRECISION: Duration = Duration::from_secs(60);
 impl Store {
     /// Checks that the operating system lets the caller write the database.
     pub(super) fn check_is_writable(&self) -> Result<()> {
+        if self.is_locked {
+            return Err(failure::locked(&self.location));
+        }
         if !self.read_only {
             return Ok(());
         }

@@ -5,6 +5,7 @@ mod boot;
 mod common;
 mod damaged;
 mod foreign;
+mod locks;
 mod permissions;
 
 use std::fs::{self, File, OpenOptions};
