@@ -1,7 +1,9 @@
 //! Who can change what a path names.
 //!
 //! A path is safe to open where every folder on it belongs to someone trusted and nobody else may
-//! write it, but for the group that is the caller's alone, as many a user has one. Where a folder has an
+//! write it, but for the group that is the caller's alone, as many a user has one. Whether it is, `/etc/passwd`
+//! and the list of its members say; a directory service may know of others whose own group it is, and is
+//! not asked for all that it knows. Where a folder has an
 //! access control list its group's permissions are those of whoever is on the list (acl(5)); so
 //! nobody's group may write where root is to work. A sticky folder such as `/tmp` will do further up:
 //! there, others can add names but not take one away. The last folder is held to more, since in it
@@ -20,6 +22,7 @@ use nix::unistd::{Group, User, getegid, geteuid};
 pub const WRITABLE_BY_GROUP: u32 = 0o020;
 const WRITABLE_BY_OTHERS: u32 = 0o002;
 const STICKY: u32 = 0o1000;
+const PASSWD: &str = "/etc/passwd";
 /// As many as Linux follows: path_resolution(7).
 const MOST_LINKS: u32 = 40;
 
@@ -90,18 +93,29 @@ impl Trusted {
     }
 }
 
-/// Whether a group is the one that was made for the caller: it has the same name, and nobody else was
-/// added to it. Root's own is no such group: it is made for more than that.
+/// Whether a group is the one that was made for the caller: it has the same name, nobody else was added to
+/// it, and nobody else has it as their own. Root's own is no such group: it is made for more than that.
 fn is_the_caller_s_alone(gid: u32) -> bool {
     if geteuid().is_root() || gid != getegid().as_raw() {
         return false;
     }
-    match (User::from_uid(geteuid()), Group::from_gid(getegid())) {
-        (Ok(Some(caller)), Ok(Some(group))) => {
-            group.name == caller.name && group.mem.iter().all(|member| *member == caller.name)
+    match (User::from_uid(geteuid()), Group::from_gid(getegid()), fs::read(PASSWD)) {
+        (Ok(Some(caller)), Ok(Some(group)), Ok(passwd)) => {
+            group.name == caller.name
+                && group.mem.iter().all(|member| *member == caller.name)
+                && is_nobody_else_s(&String::from_utf8_lossy(&passwd), gid, caller.uid.as_raw())
         }
         _ => false,
     }
+}
+
+/// Whether in `passwd` (passwd(5)) nobody but the user with this uid has the group as their own.
+fn is_nobody_else_s(passwd: &str, gid: u32, uid: u32) -> bool {
+    let ids = |line: &str| {
+        let mut fields = line.split(':').skip(2);
+        Some((fields.next()?.parse::<u32>().ok()?, fields.next()?.parse::<u32>().ok()?))
+    };
+    passwd.lines().filter_map(ids).all(|(theirs, own)| own != gid || theirs == uid)
 }
 
 /// The folder of the file at `path`, and its name; `None` where `path` names a folder.
@@ -204,4 +218,20 @@ fn check_not_writable(
         format!("chmod {class}-w {path}")
     };
     Err(Obstacle { reason: format!("{who} may write {path}"), hint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_the_caller_s_alone_where_nobody_else_has_it_as_their_own() {
+        const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\n# a remark\n\nalice:x:1000:1000:::\n\
+            alice2:x:1000:1000:a second name:/home/alice:/bin/sh\nbob:x:1001:100::/home/bob:\n+::::::\nbad:x:y:1000\n";
+        assert!(is_nobody_else_s(PASSWD, 1000, 1000));
+        assert!(is_nobody_else_s(PASSWD, 1002, 1002));
+        assert!(!is_nobody_else_s(PASSWD, 100, 1000));
+        assert!(!is_nobody_else_s(PASSWD, 1000, 1001));
+        assert!(!is_nobody_else_s(&format!("{PASSWD}carol:x:1002:1000:::"), 1000, 1000));
+    }
 }

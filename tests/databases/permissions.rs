@@ -224,6 +224,27 @@ fn a_folder_that_the_caller_s_own_group_may_write_will_do_where_the_group_is_the
 }
 
 #[test]
+#[ignore = "needs root: nobody else can change who there is"]
+fn a_group_that_somebody_else_has_as_their_own_is_not_the_caller_s_alone() {
+    let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
+    let (uid, gid) = (daemon.uid.to_string(), daemon.gid.to_string());
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    for (more, code) in [("", 0), (&*format!("eve:x:4242:{gid}::/:/bin/sh\n"), 7)] {
+        let host = Host::new();
+        chown(host.folder(), Some(daemon.uid.as_raw()), Some(daemon.gid.as_raw())).unwrap();
+        host.chmod("", 0o775);
+        let accounts = Host::new();
+        accounts.write("passwd", format!("{passwd}{more}").as_bytes());
+        const SCRIPT: &str = "mount --bind \"$1\" /etc/passwd && exec setpriv --reuid \"$2\" --regid \"$3\" --clear-groups \"$4\" create a";
+        let (accounts, program) = (accounts.path("passwd"), host.apikey_for_all());
+        let args = ["--mount", "sh", "-c", SCRIPT, "sh", accounts.to_str().unwrap(), &uid, &gid];
+        let args = [&args[..], &[program.to_str().unwrap()]].concat();
+        let outcome = host.program("/usr/bin/unshare", &args).env("PATH", "/usr/bin:/bin:/usr/sbin").run();
+        assert_eq!(outcome.status, code, "{more}: {outcome:?}");
+    }
+}
+
+#[test]
 #[ignore = "needs root: to anybody else it is a group's database"]
 fn root_uses_no_database_that_its_group_may_write() {
     // Of the root group, too: it may have an access control list.
