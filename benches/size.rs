@@ -125,7 +125,7 @@ fn library() -> Result<()> {
         let (mut rounds, mut bare_rounds) = (Vec::new(), Vec::new());
         for round in 0..5 {
             let passes = if round == 0 { 1 } else { (SOME / keys).max(1) };
-            let now = Timestamp::now();
+            let now = Timestamp::now()?;
             let start = Instant::now();
             for _ in 0..passes {
                 let mut accepted = 0;

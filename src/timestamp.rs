@@ -1,10 +1,12 @@
 //! Moments, as the database, the JSON and the tables write them.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, Datelike, SecondsFormat, SubsecRound, Utc};
 use serde::{Serialize, Serializer};
+
+use crate::error::{Code, Error, Result};
 
 /// A moment in UTC to the millisecond, between the years 0 and 9999, written
 /// `2026-11-22T08:19:03.123Z` (RFC 3339, section 5.6). The width never varies, so comparing two
@@ -15,9 +17,17 @@ pub struct Timestamp(DateTime<Utc>);
 impl Timestamp {
     /// The moment this is called, by the system's clock. Everything else takes the time as an
     /// argument.
+    ///
+    /// Fails with [`Code::InternalError`] where the clock is before 1970 or past the year 9999: what is
+    /// written then could not be told from damage.
     #[allow(clippy::disallowed_methods, reason = "the one clock")]
-    pub fn now() -> Self {
-        Timestamp(Utc::now().trunc_subsecs(3))
+    pub fn now() -> Result<Self> {
+        let wrong = |when| {
+            Error::new(Code::InternalError, format!("the clock is {when}")).hint("set the host's clock")
+        };
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| wrong("before 1970"))?;
+        let millis = u64::try_from(since_1970.as_millis()).ok();
+        millis.and_then(Self::from_unix_millis).ok_or_else(|| wrong("past the year 9999"))
     }
 
     /// The moment that `text` names, in exactly the format above; `None` for anything else.
@@ -58,7 +68,7 @@ impl fmt::Display for Timestamp {
 }
 
 impl Serialize for Timestamp {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }

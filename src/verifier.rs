@@ -48,7 +48,7 @@ impl Verifier {
     /// use apikey::{Timestamp, Verdict, Verifier};
     ///
     /// let verifier = Verifier::open("/var/lib/apikey/keys.db".as_ref(), Duration::from_secs(1))?;
-    /// match verifier.verify(b"ak_...", Timestamp::now())? {
+    /// match verifier.verify(b"ak_...", Timestamp::now()?)? {
     ///     Verdict::Accepted(key) => println!("hello {}", key.user),
     ///     Verdict::Refused(_) | Verdict::Unknown | Verdict::Malformed => println!("401"),
     /// }

@@ -38,6 +38,37 @@ fn keys_expire_as_they_should_in_1970_and_past_2038() {
 
 #[test]
 #[ignore = "needs faketime"]
+fn a_clock_before_1970_is_refused_and_nothing_is_changed() {
+    let host = Host::new();
+    let before_1970 = |args: &[&str], key: &str| {
+        let outcome = at("1969-12-31 23:00:00", &host, args, key);
+        let said = "apikey: the clock is before 1970\nset the host's clock\n";
+        assert_eq!((outcome.status, &*outcome.stdout, &*outcome.stderr), (1, "", said), "{args:?}");
+    };
+    let key = key_at("2026-11-22 08:19:03", &host, &["create", "alice"]);
+    let before = host.contents();
+    for args in [
+        &["create", "bob"][..],
+        &["refresh", "alice", "-y"],
+        &["refresh", "alice", "-y", "--key-file", "alice.key"],
+        &["revoke", "alice", "-y"],
+        &["show", "alice"],
+        &["list"],
+        &["list", "--json", "-q"],
+        &["verify"],
+    ] {
+        if args.contains(&"--json") {
+            let outcome = at("1969-12-31 23:00:00", &host, args, "");
+            assert_eq!((outcome.status, outcome.code().as_str()), (1, "INTERNAL_ERROR"), "{outcome:?}");
+        } else {
+            before_1970(args, &key);
+        }
+    }
+    assert!(host.contents() == before);
+}
+
+#[test]
+#[ignore = "needs faketime"]
 fn a_clock_that_goes_back_brings_no_revoked_key_to_life() {
     let host = Host::new();
     let first = key_at("2030-01-01 00:00:00", &host, &["create", "alice"]);

@@ -38,8 +38,12 @@ impl Recipient for Service {
     }
 }
 
-fn clock() -> Timestamp {
+fn now() -> Timestamp {
     Timestamp::parse("2026-11-22T08:19:03.123Z").unwrap()
+}
+
+fn clock() -> Result<Timestamp> {
+    Ok(now())
 }
 
 fn authority(folder: &Path) -> Authority {
@@ -66,7 +70,7 @@ fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
         ..Changes::default()
     };
     let first = authority.create(&order("alice", changes), &mut service).unwrap();
-    assert_eq!(first.record.created_at, clock(), "the time is the one that was given");
+    assert_eq!(first.record.created_at, now(), "the time is the one that was given");
     assert_eq!(first.record.expires_at.unwrap().to_string(), "2026-11-22T09:19:03.123Z");
     let again = authority.create(&order("alice", Changes::default()), &mut service).unwrap_err();
     assert_eq!(again.code(), Code::KeyExists);
@@ -78,7 +82,7 @@ fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
     assert_eq!(second.previous.unwrap().prefix, first.record.prefix);
 
     let verifier = Verifier::open(&path, Duration::ZERO).unwrap();
-    let status = |key: &str| match verifier.verify(key.as_bytes(), clock()).unwrap() {
+    let status = |key: &str| match verifier.verify(key.as_bytes(), now()).unwrap() {
         Verdict::Accepted(record) | Verdict::Refused(record) => record.status,
         other => panic!("{other:?}"),
     };

@@ -206,7 +206,7 @@ fn the_use_of_a_key_is_written_down_at_most_once_a_minute() {
 fn of_two_who_verified_a_key_at_once_one_writes_down_that_it_was_used() {
     let (host, key) = Host::with_key_of("alice");
     let mut store = Verifier::open(&host.database(), Duration::ZERO).unwrap();
-    let now = Timestamp::now();
+    let now = Timestamp::now().unwrap();
     let Verdict::Accepted(as_both_read_it) = store.verify(key.as_bytes(), now).unwrap() else { panic!() };
     assert!(store.record_use(&as_both_read_it, now).unwrap());
     assert!(!store.record_use(&as_both_read_it, now).unwrap());

@@ -35,7 +35,7 @@ fn watch(grace: u64) -> Watched {
     let file = host.path("web.key");
     let read = || std::fs::read(&file).unwrap();
     let is_accepted =
-        |key: &[u8]| matches!(store.verify(key, Timestamp::now()).unwrap(), Verdict::Accepted(_));
+        |key: &[u8]| matches!(store.verify(key, Timestamp::now().unwrap()).unwrap(), Verdict::Accepted(_));
     let grace_option = format!("--grace={grace}s");
     let refresh = ["refresh", "web", "--yes", "--quiet", &grace_option];
     thread::scope(|scope| {

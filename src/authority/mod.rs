@@ -31,7 +31,7 @@ use crate::user::User;
 #[derive(Debug)]
 pub struct Authority {
     store: Store,
-    clock: fn() -> Timestamp,
+    clock: fn() -> Result<Timestamp>,
 }
 
 /// Who asked for a key, and what becomes of it where it goes to no file.
@@ -63,13 +63,13 @@ impl Authority {
     /// [`Code::DbUnavailable`](crate::Code::DbUnavailable) where it is not one of ours or too new, with
     /// [`Code::Forbidden`](crate::Code::Forbidden) where it may not be read or others may write it, with
     /// [`Code::DbLocked`](crate::Code::DbLocked) when the time is over.
-    pub fn open(path: &Path, timeout: Duration, clock: fn() -> Timestamp) -> Result<Self> {
+    pub fn open(path: &Path, timeout: Duration, clock: fn() -> Result<Timestamp>) -> Result<Self> {
         Ok(Authority { store: Store::open(path, timeout)?, clock })
     }
 
     /// Opens the database at `path`, or makes it where there is none: all of it or, after a crash,
     /// nothing; readable by its owner alone.
-    pub fn open_or_create(path: &Path, timeout: Duration, clock: fn() -> Timestamp) -> Result<Self> {
+    pub fn open_or_create(path: &Path, timeout: Duration, clock: fn() -> Result<Timestamp>) -> Result<Self> {
         Ok(Authority { store: Store::open_or_create(path, timeout)?, clock })
     }
 
@@ -153,7 +153,7 @@ impl Authority {
     /// The key that the subject is, or a user's current one: the active one, or the one that was until it
     /// expired. Fails with [`Code::NoKey`](crate::Code::NoKey) where there is none.
     pub fn show(&self, subject: &Subject) -> Result<Shown> {
-        self.store.read((self.clock)(), |snapshot| show::show(snapshot, subject))
+        self.store.read((self.clock)()?, |snapshot| show::show(snapshot, subject))
     }
 
     /// The user's current key, where there is one: what a refresh would replace.
@@ -172,17 +172,17 @@ impl Authority {
         &self,
         look: impl FnOnce(&Keys<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        self.store.read_beside_writers((self.clock)(), |snapshot| look(&Keys(snapshot)))
+        self.store.read_beside_writers((self.clock)()?, |snapshot| look(&Keys(snapshot)))
     }
 
     /// Up to `most` of the users who have an active key and whose names begin with `start`, in
     /// order.
     pub fn users(&self, start: &str, most: u32) -> Result<Vec<User>> {
-        self.store.read_beside_writers((self.clock)(), |snapshot| snapshot.users(start, most))
+        self.store.read_beside_writers((self.clock)()?, |snapshot| snapshot.users(start, most))
     }
 
     fn read_beside_writers<T>(&self, look: impl FnOnce(&Snapshot<'_>) -> Result<T>) -> Result<T> {
-        self.store.read_beside_writers((self.clock)(), look)
+        self.store.read_beside_writers((self.clock)()?, look)
     }
 
     /// Begins a turn; returns what earlier runs left, and what has become of it.

@@ -40,12 +40,12 @@ pub(super) struct Ended {
 /// Revokes all that the user has, before anything else is done.
 pub(super) fn revoke_first(
     store: &mut Store,
-    clock: fn() -> Timestamp,
+    clock: fn() -> Result<Timestamp>,
     refresh: &Refresh,
     recipient: &dyn Recipient,
 ) -> Result<Ended> {
     let Order { user, changes } = &refresh.order;
-    let (kept, newest) = store.read_beside_writers(clock(), |snapshot| {
+    let (kept, newest) = store.read_beside_writers(clock()?, |snapshot| {
         // Nothing that is kept is a reason not to revoke.
         let kept = snapshot.settings(user).unwrap_or_default();
         let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);

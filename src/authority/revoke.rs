@@ -29,7 +29,7 @@ pub struct Revoked {
 /// What [`Authority::revoke`](super::Authority::revoke) does.
 pub(super) fn revoke(
     store: &mut Store,
-    clock: fn() -> Timestamp,
+    clock: fn() -> Result<Timestamp>,
     subject: &Subject,
     agreed: Option<&[Prefix]>,
 ) -> Result<Revoked> {

@@ -42,8 +42,12 @@ fn second(readable_since: u32) -> Version {
     Version { readable_since, schema: leak(schema), migration }
 }
 
-fn clock() -> Timestamp {
+fn now() -> Timestamp {
     Timestamp::parse("2026-11-22T08:19:03.123Z").unwrap()
+}
+
+fn clock() -> Result<Timestamp> {
+    Ok(now())
 }
 
 fn opened(path: &Path, versions: Versions) -> Store {
@@ -72,7 +76,7 @@ fn users(store: &Store) -> Vec<String> {
         users.push(listed.key.user.to_string());
         Ok::<_, Error>(())
     };
-    store.read_beside_writers(clock(), |snapshot| snapshot.for_each(None, each)).unwrap();
+    store.read_beside_writers(now(), |snapshot| snapshot.for_each(None, each)).unwrap();
     users
 }
 
@@ -113,13 +117,13 @@ fn an_older_database_is_read_as_it_is_and_brought_to_the_newest_version_by_a_wri
     let (_folder, path, key) = database(VERSIONS);
     let mut store = opened(&path, *TWO);
     assert_eq!(users(&store), ["alice"]);
-    let record = store.find(&key, clock()).unwrap().unwrap();
-    assert!(!store.record_use(&record, clock()).unwrap(), "not worth a migration");
+    let record = store.find(&key, now()).unwrap().unwrap();
+    assert!(!store.record_use(&record, now()).unwrap(), "not worth a migration");
     assert_eq!(user_version(&path), 1001);
     issue(&mut store, "bob").unwrap();
     assert_eq!(user_version(&path), 2001);
     assert_eq!(users(&store), ["alice", "bob"]);
-    assert!(store.record_use(&record, clock()).unwrap());
+    assert!(store.record_use(&record, now()).unwrap());
 }
 
 #[test]
@@ -127,11 +131,11 @@ fn a_newer_database_is_read_where_its_number_says_so_and_is_never_written() {
     let (folder, path, key) = database(*TWO);
     let mut store = opened(&path, VERSIONS);
     assert_eq!(users(&store), ["alice"]);
-    let record = store.find(&key, clock()).unwrap().unwrap();
+    let record = store.find(&key, now()).unwrap().unwrap();
     assert!(record.status.is_accepted());
     let content = || ["keys.db", "keys.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
     let before = content();
-    assert!(!store.record_use(&record, clock()).unwrap());
+    assert!(!store.record_use(&record, now()).unwrap());
     assert_eq!(issue(&mut store, "bob").unwrap_err().code(), Code::DbUnavailable);
     assert!(content() == before);
     let (_folder, path, _) = database(*TWO_ANEW);
@@ -179,13 +183,13 @@ fn a_store_whose_reopening_failed_is_no_store() {
             Ok(())
         })
         .unwrap();
-    assert!(store.took_hold(witness.unwrap(), clock()).unwrap());
+    assert!(store.took_hold(witness.unwrap(), now()).unwrap());
     std::fs::rename(&path, folder.path().join("away")).unwrap();
-    store.took_hold(witness.unwrap(), clock()).unwrap_err();
+    store.took_hold(witness.unwrap(), now()).unwrap_err();
     for error in [
-        store.find(&Key::generate().unwrap(), clock()).unwrap_err(),
+        store.find(&Key::generate().unwrap(), now()).unwrap_err(),
         issue(&mut store, "bob").unwrap_err(),
-        store.read(clock(), |snapshot| snapshot.pending()).unwrap_err(),
+        store.read(now(), |snapshot| snapshot.pending()).unwrap_err(),
     ] {
         assert_eq!(error.code(), Code::DbError, "{error}");
         assert!(error.to_string().contains("could not be opened anew"), "{error}");
@@ -205,13 +209,13 @@ fn a_use_leaves_the_connection_as_it_was_however_it_ends() {
         assert_eq!(pragma("busy_timeout"), 10_000);
     };
     is_as_it_was(&store);
-    let record = store.find(&key, clock()).unwrap().unwrap();
+    let record = store.find(&key, now()).unwrap().unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_eq!(store.record_use(&record, clock()).unwrap_err().code(), Code::DbLocked);
+    assert_eq!(store.record_use(&record, now()).unwrap_err().code(), Code::DbLocked);
     is_as_it_was(&store);
     other.execute_batch("ROLLBACK").unwrap();
-    assert!(store.record_use(&record, clock()).unwrap());
+    assert!(store.record_use(&record, now()).unwrap());
     is_as_it_was(&store);
 }
 
@@ -359,7 +363,7 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
             Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0));
         assert_eq!(found.ok().as_deref(), at);
     };
-    let in_force = |store: &Store| store.read(clock(), |snapshot| snapshot.settings(&user)).unwrap();
+    let in_force = |store: &Store| store.read(now(), |snapshot| snapshot.settings(&user)).unwrap();
     let new = |settings| NewKey { user: &user, settings, detail: "test".into() };
     let mut write = |work: &dyn Fn(&Transaction<'_>) -> Result<()>| {
         Turn::begin(&mut store, clock).unwrap().write(work).unwrap();

@@ -12,18 +12,20 @@ pub struct Turn<'store> {
     /// Taken, but for a moment in [`Turn::let_others_go_first`].
     lock: Option<WriteLock>,
     actor: Actor,
-    clock: fn() -> Timestamp,
+    clock: fn() -> Result<Timestamp>,
+    began: Timestamp,
 }
 
 impl<'store> Turn<'store> {
     /// Waits for the right to write. Fails with [`Code::DbLocked`] when the time is over, with
     /// [`Code::Forbidden`] where the database may only be read.
-    pub fn begin(store: &'store mut Store, clock: fn() -> Timestamp) -> Result<Self> {
+    pub fn begin(store: &'store mut Store, clock: fn() -> Result<Timestamp>) -> Result<Self> {
         store.check_is_writable()?;
+        let began = clock()?;
         // A directory service that is asked for a name can be slow: nobody is to wait for it.
         let actor = Actor::current();
         let lock = Some(WriteLock::wait(&store.location, store.timeout)?);
-        Ok(Turn { store, lock, actor, clock })
+        Ok(Turn { store, lock, actor, clock, began })
     }
 
     /// Does `work`, however long that takes, with the right to write given up for as long. What was read
@@ -55,8 +57,8 @@ impl<'store> Turn<'store> {
         self.store
     }
 
-    /// What time it is.
+    /// What time it is; where the clock was set to a time that is none since, when the turn began.
     pub fn now(&self) -> Timestamp {
-        (self.clock)()
+        (self.clock)().unwrap_or(self.began)
     }
 }

@@ -39,7 +39,7 @@ impl Store {
     /// delivery: for what must not wait.
     pub fn write_at_once<T>(
         &mut self,
-        clock: fn() -> Timestamp,
+        clock: fn() -> Result<Timestamp>,
         work: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         self.check_is_writable()?;
@@ -56,23 +56,24 @@ impl Store {
     pub(super) fn write<T>(
         &mut self,
         actor: &Actor,
-        clock: fn() -> Timestamp,
+        clock: fn() -> Result<Timestamp>,
         work: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         if !self.is_wal {
             self.turn_log_on()?;
         }
-        let (value, witness, committed) = {
+        let (now, value, witness, committed) = {
             let transaction = self.begin_write()?;
-            let snapshot = Snapshot { connection: &transaction, location: &self.location, now: clock() };
+            let now = clock()?;
+            let snapshot = Snapshot { connection: &transaction, location: &self.location, now };
             let work_on = Transaction { snapshot, actor, witness: Cell::new(None) };
             let value = work(&work_on)?;
             let witness = work_on.witness.get();
-            (value, witness, transaction.commit().map_err(|error| self.failed(&error)))
+            (now, value, witness, transaction.commit().map_err(|error| self.failed(&error)))
         };
         match (committed, witness) {
             (Err(error), None) => Err(error),
-            (Err(error), Some(witness)) if !self.took_hold(witness, clock())? => Err(error),
+            (Err(error), Some(witness)) if !self.took_hold(witness, now)? => Err(error),
             _ => Ok(value),
         }
     }

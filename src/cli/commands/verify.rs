@@ -58,7 +58,7 @@ pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
         Some(path) => KeyFile::read(path)?,
         None => Key::parse(&read_line()?),
     };
-    let now = Timestamp::now();
+    let now = Timestamp::now()?;
     let verdict = match &key {
         Some(key) => verifier.verify_key(key, now)?,
         None => Verdict::Malformed,
