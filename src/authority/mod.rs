@@ -166,8 +166,8 @@ impl Authority {
         self.read_beside_writers(|snapshot| revoke::revocable(snapshot, subject))
     }
 
-    /// Lets `look` go through the keys as they are now, as often as it likes; it is in nobody's way
-    /// however long that takes.
+    /// Lets `look` go through the keys as they are now, as often as it likes. Nobody waits for it, however
+    /// long that takes, but what is written meanwhile makes the log grow until it is over.
     pub fn list<T, E: From<Error>>(
         &self,
         look: impl FnOnce(&Keys<'_>) -> std::result::Result<T, E>,

@@ -136,7 +136,8 @@ impl Store {
         look(&Snapshot { connection: &transaction, location: &self.location, now })
     }
 
-    /// The same in a plain transaction, which is in no writer's way, however long it takes.
+    /// The same in a plain transaction, for which no writer waits, however long it takes. The log grows
+    /// meanwhile, and starts anew when it is over.
     pub fn read_beside_writers<T, E: From<Error>>(
         &self,
         now: Timestamp,

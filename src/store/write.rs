@@ -19,6 +19,10 @@ use crate::timestamp::Timestamp;
 /// every process that opens the database a checksum of it; each move costs two fsyncs more.
 const CHECKPOINT_PAGES: i64 = 64;
 
+/// Bytes that the log keeps when it starts anew: more than it comes to where nobody is reading for long,
+/// since to grow it again takes an fsync longer. What a long look let it grow to goes to the file system.
+const LONGEST_LOG: u32 = 1 << 20;
+
 /// To what `last_used_at` is precise.
 const USE_PRECISION: Duration = Duration::from_secs(60);
 
@@ -150,7 +154,8 @@ impl Store {
     ///
     /// A log starts anew with the first write after all of it was moved to the database. How much
     /// was moved is known only as long as a process has the database open, so the one that moves
-    /// the pages must be the one that writes next. SQLite moves them after a commit; with one short
+    /// the pages must be the one that writes next. Nobody waits for a reader: while one is looking at an
+    /// older state, the log goes on growing. SQLite moves them after a commit; with one short
     /// process after another, each would move all of them again and the log would never end.
     fn begin_checked(&self) -> Result<(rusqlite::Transaction<'_>, Standing)> {
         let connection = self.connection()?;
@@ -159,6 +164,9 @@ impl Store {
             let (_, standing) = self.begin(TransactionBehavior::Immediate)?;
             if self.check_may_write(standing).is_ok() {
                 checkpoint(Checkpoint::Passive)?;
+                connection
+                    .pragma_update(None, "journal_size_limit", LONGEST_LOG)
+                    .map_err(|error| self.failed(&error))?;
             }
         }
         self.begin(TransactionBehavior::Immediate)

@@ -340,6 +340,25 @@ fn a_lock_that_was_removed_lets_nobody_in_beside_whoever_holds_the_one_that_took
 }
 
 #[test]
+fn a_log_that_grew_under_a_long_look_shrinks_again_and_nobody_waits_for_who_looks() {
+    let (host, _) = Host::with_key_of("alice");
+    let length = || host.path("keys.db-wal").metadata().unwrap().len();
+    let refresh = || host.key_from(&["refresh", "alice", "--yes", "--timeout", "0s"]);
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let reader = Connection::open_with_flags(host.database(), flags).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM keys").unwrap();
+    while length() < 2 << 20 {
+        refresh();
+    }
+    reader.execute_batch("COMMIT").unwrap();
+    drop(reader);
+    assert!(length() >= 2 << 20);
+    (0..2).for_each(|_| drop(refresh()));
+    assert!(length() <= 1 << 20, "{}", length());
+    assert_eq!(host.accepted(), 1);
+}
+
+#[test]
 fn a_copy_made_by_sqlite_works_although_it_has_no_log() {
     let (host, key) = Host::with_key_of("alice");
     host.execute(&format!("VACUUM INTO '{}'", host.path("copy.db").display()));
