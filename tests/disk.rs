@@ -227,10 +227,7 @@ fn a_full_disk_loses_no_key_that_was_acknowledged_and_issues_none_that_was_not()
             assert!(acknowledged.len() < 200, "{kilobytes} kB are never full");
         };
         assert_eq!(failure.status, 1, "{kilobytes} kB: {failure:?}");
-        assert!(
-            failure.stderr.contains("apikey: ") && !failure.stderr.contains("panicked"),
-            "{failure:?}"
-        );
+        assert!(failure.stderr.contains("apikey: ") && !failure.stderr.contains("panicked"), "{failure:?}");
         for key in &acknowledged {
             let verdict = host.apikey(&["verify"]).input(key.as_str()).run();
             assert_eq!(verdict.status, 0, "{kilobytes} kB: {verdict:?}");

@@ -180,6 +180,9 @@ macro_rules! settings_columns {
 }
 pub(super) use {held_columns, key_columns, key_file_columns, settings_columns};
 
+/// The longest path that the kernel takes, in bytes, and the longest of all that is kept.
+const LONGEST_TEXT: usize = 4096;
+
 const KEY_COLUMNS: usize = 9;
 const SETTINGS_COLUMNS: usize = 12;
 
@@ -263,7 +266,7 @@ impl Pending {
 /// The settings in a row that has `settings_columns!` from column `at` on.
 pub(super) fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
     let command: Option<ReloadCommand> = parsed(row, at + 7)?;
-    let (timeout, machine) = (duration(row, at + 8)?, row.get(at + 9)?);
+    let (timeout, machine) = (duration(row, at + 8)?, text(row, at + 9)?.map(str::to_owned));
     Ok(Settings {
         key_file: key_file(row, at)?,
         name: parsed(row, at + 5)?,
@@ -280,7 +283,7 @@ pub(super) fn user(row: &Row<'_>, at: usize) -> rusqlite::Result<User> {
 }
 
 pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {
-    let Some(path) = row.get::<_, Option<String>>(at)?.map(PathBuf::from) else { return Ok(None) };
+    let Some(path) = text(row, at)?.map(PathBuf::from) else { return Ok(None) };
     if !KeyFile::is_resolved(&path) {
         return Err(damaged(at));
     }
@@ -292,9 +295,14 @@ pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyF
     Ok(Some(KeyFile { path, mode, owner, env: parsed(row, at + 4)? }))
 }
 
-fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+/// Text of any kind, which nobody wrote who wrote more than [`LONGEST_TEXT`].
+fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
-    text.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
+    if text.is_some_and(|text| text.len() > LONGEST_TEXT) { Err(damaged(column)) } else { Ok(text) }
+}
+
+fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    text(row, column)?.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
 }
 
 /// When the key with this id was issued: RFC 9562, section 5.7.

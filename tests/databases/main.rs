@@ -260,6 +260,45 @@ fn this_process() -> String {
 }
 
 #[test]
+fn what_nobody_could_have_written_is_damage_and_is_found_out_at_once() {
+    let (before, key) = Host::with_key_of("alice");
+    before.execute(
+        "INSERT INTO settings (user, pending_key, key_file, key_file_mode) VALUES ('alice', 0, '/none/key', 384)",
+    );
+    let damage = |sql: &str, length: usize| {
+        let host = before.copy();
+        host.sqlite().execute(sql, ["x".repeat(length)]).unwrap();
+        host
+    };
+    let ends = |host: &Host, args: &[&str], status: i32| {
+        let ends_at_once = ends_within(Duration::from_secs(5), || {
+            let outcome = host.apikey(args).input(&*key).run();
+            assert_eq!(outcome.status, status, "{args:?}: {:.300}", outcome.stderr);
+            assert!(outcome.stderr.len() < 300, "{args:?}: {:.300}", outcome.stderr);
+            assert!(status == 0 || outcome.stderr.contains("is damaged"), "{args:?}: {outcome:?}");
+        });
+        assert!(ends_at_once, "{args:?}");
+    };
+    for column in ["name", "user", "id", "status", "expires_at"] {
+        let host = damage(&format!("UPDATE keys SET {column} = ?1"), 500_000);
+        for args in [&["list", "--all"][..], &["list", "--json"], &["verify"]] {
+            ends(&host, args, 1);
+        }
+    }
+    for (sql, length, args) in [
+        ("UPDATE settings SET key_file = '/none/' || ?1", 4096, &["show", "alice"][..]),
+        ("UPDATE settings SET key_file = '/none/' || ?1", 500_000, &["list"]),
+        ("UPDATE settings SET reload = ?1", 4097, &["refresh", "alice", "--yes"]),
+        ("UPDATE settings SET reload = ?1", 500_000, &["refresh", "alice", "--yes"]),
+        ("UPDATE settings SET reload_machine = ?1, reload = 'true'", 500_000, &["refresh", "alice", "--yes"]),
+        ("UPDATE settings SET key_file_env = ?1", 500_000, &["show", "alice"]),
+    ] {
+        ends(&damage(sql, length), args, 1);
+    }
+    ends(&damage("UPDATE settings SET reload = ?1", 4096), &["show", "alice"], 0);
+}
+
+#[test]
 fn a_writer_who_waits_in_vain_says_who_holds_the_lock_when_the_time_is_over() {
     let (host, _) = Host::with_key_of("alice");
     let lock = OpenOptions::new().write(true).open(host.path("keys.db-lock")).unwrap();

@@ -328,3 +328,16 @@ fn the_one_who_comes_second_says_what_was_replaced_all_the_same() {
     assert_eq!(refreshed["previous_key_prefix"], old[..15]);
     assert_eq!(refreshed["previous_key_revoked"], true);
 }
+
+#[test]
+fn a_command_that_is_too_long_to_be_kept_is_refused_before_a_key_is_issued() {
+    let host = host_with_key_file();
+    let before = fs::read(host.path("web.key")).unwrap();
+    for (bytes, status) in [(4097, 2), (4096, 0)] {
+        let reload = format!("true #{}", "x".repeat(bytes - 6));
+        let outcome = host.apikey(&["refresh", "web", "-yq", "--reload", &reload]).run();
+        assert_eq!((outcome.status, host.accepted()), (status, 1), "{outcome:?}");
+        assert_eq!(fs::read(host.path("web.key")).unwrap() == before, status == 2);
+        assert!(!host.names().iter().any(|name| name.starts_with(".web.key")), "a stage was left");
+    }
+}
