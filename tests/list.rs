@@ -37,9 +37,27 @@ fn accepted_keys_are_listed_by_user_and_the_oldest_first() {
     host_with_many_keys().apikey(&["list"]).gives(
         0,
         HEADER.to_owned()
-            + "alice  <prefix>  laptop  retiring  <date>  <date>  never\n\
-               alice  <prefix>  laptop  active    <date>  <date>  never\n\
-               bob    <prefix>  -       active    <date>  never       never\n",
+            + "alice  <prefix>  laptop  retiring  <date>  <date>  not recorded\n\
+               alice  <prefix>  laptop  active    <date>  <date>  not recorded\n\
+               bob    <prefix>  -       active    <date>  never       not recorded\n",
+        "",
+    );
+}
+
+#[test]
+fn a_key_whose_use_nobody_wrote_down_is_not_said_to_be_unused() {
+    let (host, key) = Host::with_key_of("alice");
+    // As a service does that asks by SQL.
+    let hash = common::aftermath::hash_of(&key);
+    assert!(common::aftermath::accepted(&host.database()).contains(&hash));
+    let listed = host.apikey(&["list"]).run().stdout;
+    assert!(listed.ends_with("  never  not recorded\n"), "{listed}");
+    assert_eq!(host.apikey(&["list", "--json"]).run().json()["keys"][0]["last_used_at"], Value::Null);
+    assert_eq!(host.status_of(&key), "active");
+    host.apikey(&["list"]).gives(
+        0,
+        "USER   PREFIX           NAME  STATUS  CREATED     ENDS   LAST USED\n\
+         alice  <prefix>  -     active  <date>  never  <date>\n",
         "",
     );
 }
@@ -51,11 +69,11 @@ fn with_all_the_expired_and_revoked_are_listed_too() {
         host.apikey(&["list", all]).gives(
             0,
             HEADER.to_owned()
-                + "alice  <prefix>  -       expired   <date>  <date>  never\n\
-                   alice  <prefix>  laptop  revoked   <date>  <date>  never\n\
-                   alice  <prefix>  laptop  retiring  <date>  <date>  never\n\
-                   alice  <prefix>  laptop  active    <date>  <date>  never\n\
-                   bob    <prefix>  -       active    <date>  never       never\n",
+                + "alice  <prefix>  -       expired   <date>  <date>  not recorded\n\
+                   alice  <prefix>  laptop  revoked   <date>  <date>  not recorded\n\
+                   alice  <prefix>  laptop  retiring  <date>  <date>  not recorded\n\
+                   alice  <prefix>  laptop  active    <date>  <date>  not recorded\n\
+                   bob    <prefix>  -       active    <date>  never       not recorded\n",
             "",
         );
     }

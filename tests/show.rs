@@ -16,7 +16,7 @@ fn all_that_is_known_of_the_key_is_shown_but_not_the_key() {
          status     active\n\
          id         <id>\n\
          created    <time>\n\
-         last used  never\n\
+         last used  not recorded\n\
          expires    <time>\n\
          revoked    never\n\
          key file   -\n\
@@ -31,7 +31,7 @@ fn when_it_was_last_used_is_shown() {
     let (host, key) = Host::with_key_of("alice");
     assert_eq!(host.status_of(&key), "active");
     let outcome = host.apikey(&["show", "alice"]).run();
-    assert!(!outcome.stdout.contains("last used  never"), "{outcome:?}");
+    assert!(!outcome.stdout.contains("last used  not recorded"), "{outcome:?}");
     assert!(host.apikey(&["show", "alice", "--json"]).run().json()["last_used_at"].is_string());
 }
 

@@ -14,6 +14,10 @@ use crate::store::Listed;
 use crate::text::printable;
 use crate::timestamp::Timestamp;
 
+/// What is known of the use of a key of which no use was written down: a service that asks by SQL
+/// writes down none.
+const NOT_RECORDED: &str = "not recorded";
+
 /// All that is known of a key, and then what is kept of its user, a line each.
 pub fn one(shown: &Shown) -> String {
     let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
@@ -27,7 +31,7 @@ pub fn one(shown: &Shown) -> String {
         ("status", key.status.as_str().to_owned()),
         ("id", key.id.to_string()),
         ("created", key.created_at.to_string()),
-        ("last used", time(key.last_used_at, "never")),
+        ("last used", time(key.last_used_at, NOT_RECORDED)),
         ("expires", time(key.expires_at, "never")),
         ("revoked", time(key.revoked_at, "never")),
         ("key file", or_none(key_file.as_ref().map(KeyFile::path))),
@@ -112,16 +116,17 @@ impl Widths {
 
 /// Dates only, so that it fits a terminal; `one` has the rest.
 fn cells(listed: &Listed) -> [String; COLUMNS] {
-    let date =
-        |time: Option<Timestamp>| time.map_or("never".into(), |time| time.to_string()[..10].to_owned());
+    let date = |time: Option<Timestamp>, none: &str| {
+        time.map_or(none.into(), |time| time.to_string()[..10].to_owned())
+    };
     let key = &listed.key;
     [
         key.user.to_string(),
         key.prefix.to_string(),
         printable(key.name.as_ref().map_or("-", Name::as_str)).into_owned(),
         key.status.as_str().to_owned(),
-        date(Some(key.created_at)),
-        date([key.expires_at, key.revoked_at].into_iter().flatten().min()),
-        date(key.last_used_at),
+        date(Some(key.created_at), "-"),
+        date([key.expires_at, key.revoked_at].into_iter().flatten().min(), "never"),
+        date(key.last_used_at, NOT_RECORDED),
     ]
 }
