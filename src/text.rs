@@ -1,6 +1,7 @@
 //! What may reach a terminal or a log: no character that steers, and no key.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
@@ -36,28 +37,50 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// `text` with each key in it, and what looks like one that was cut or mistyped, cut to its prefix:
-/// whatever begins as a key does and goes on for longer than a name would.
-pub fn without_keys(text: &str) -> Cow<'_, str> {
-    const TAG: &str = "ak_";
+/// `text` with each key in it, and what may be one that was cut or mistyped, cut to its first 15
+/// characters.
+pub fn without_keys(text: &str) -> String {
+    let text = cut(text, words_with_a_secret(text));
+    cut(&text, mistyped_keys(&text))
+}
+
+/// `text` with each of `parts`, which are in order and long enough, cut as a key is to its prefix.
+fn cut(text: &str, parts: impl Iterator<Item = Range<usize>>) -> String {
     const PREFIX: usize = 15;
-    const LONGEST_NAME: usize = 30;
-    let mut kept = String::new();
+    let mut kept = String::with_capacity(text.len());
     let mut end = 0;
-    for (at, _) in text.match_indices(TAG) {
-        let rest = &text[at + TAG.len()..];
-        let length = TAG.len() + rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
-        if length > LONGEST_NAME {
-            kept.push_str(&text[end..at + PREFIX]);
-            kept.push('…');
-            end = at + length;
-        }
-    }
-    if end == 0 {
-        return Cow::Borrowed(text);
+    for part in parts {
+        kept.push_str(&text[end..part.start + PREFIX]);
+        kept.push('…');
+        end = part.end;
     }
     kept.push_str(&text[end..]);
-    Cow::Owned(kept)
+    kept
+}
+
+/// The words, of `[A-Za-z0-9_]`, with as many hex digits in a row as hardly anything else has.
+fn words_with_a_secret(text: &str) -> impl Iterator<Item = Range<usize>> {
+    const FEWEST_DIGITS: usize = 40;
+    let separates = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    let mut end = 0;
+    text.split_inclusive(separates).filter_map(move |piece| {
+        let start = end;
+        end += piece.len();
+        let word = piece.trim_end_matches(separates);
+        let mut runs = word.split(|c: char| !c.is_ascii_hexdigit());
+        runs.any(|run| run.len() >= FEWEST_DIGITS).then(|| start..start + word.len())
+    })
+}
+
+/// Whatever begins as a key does and goes on for longer than a name would.
+fn mistyped_keys(text: &str) -> impl Iterator<Item = Range<usize>> {
+    const TAG: &str = "ak_";
+    const LONGEST_NAME: usize = 30;
+    text.match_indices(TAG).filter_map(|(start, _)| {
+        let rest = &text[start + TAG.len()..];
+        let length = TAG.len() + rest.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        (length > LONGEST_NAME).then(|| start..start + length)
+    })
 }
 
 #[cfg(test)]
@@ -77,6 +100,26 @@ mod tests {
             (key[..15].to_owned(), "ak_0123456789ab"),
             (".web.key.ak_0123456789ab".to_owned(), ".web.key.ak_0123456789ab"),
             ("ak_ ak_é".to_owned(), "ak_ ak_é"),
+        ] {
+            assert_eq!(without_keys(&text), kept);
+        }
+    }
+
+    #[test]
+    fn forty_hex_digits_in_a_row_are_cut_with_the_word_they_are_in() {
+        let digits = "0123456789abcdef".repeat(5);
+        for (text, kept) in [
+            (digits[..72].to_owned(), "0123456789abcde…"),
+            (digits[..40].to_uppercase(), "0123456789ABCDE…"),
+            (format!("/a/{}.key", &digits[..40]), "/a/0123456789abcde….key"),
+            (format!("AK_{}", &digits[..72].to_uppercase()), "AK_0123456789AB…"),
+            (format!("x{}_y-z", &digits[..40]), "x0123456789abcd…-z"),
+            (format!("TOKEN_ak_{}=", &digits[..72]), "TOKEN_ak_012345…="),
+            (format!("é{}é", &digits[..41]), "é0123456789abcde…é"),
+            (format!("{0} {0}", &digits[..64]), "0123456789abcde… 0123456789abcde…"),
+            (digits[..39].to_owned(), &digits[..39]),
+            (format!("{}g{}", &digits[..39], &digits[..39]), &format!("{}g{}", &digits[..39], &digits[..39])),
+            ("01a202c4-2cbf-7a53-9e0f-7ab3a8ba0d35".to_owned(), "01a202c4-2cbf-7a53-9e0f-7ab3a8ba0d35"),
         ] {
             assert_eq!(without_keys(&text), kept);
         }

@@ -65,6 +65,26 @@ fn no_message_repeats_a_key_that_was_given_where_none_belongs() {
 }
 
 #[test]
+fn no_message_repeats_what_may_be_a_part_of_a_key() {
+    let (host, key) = Host::with_key_of("alice");
+    for part in [&key[3..], &key[3..43], &key[20..60], &key.to_uppercase(), &format!("x_{}_y", &key[3..])] {
+        for run in [
+            host.apikey(&["list", "--db", &format!("none/{part}/keys.db")]),
+            host.apikey(&["verify", part]),
+            host.apikey(&["verify", "--key-file", part, "--json"]),
+            host.apikey(&["show", &format!("{part}/")]),
+            host.apikey(&[part]),
+            host.apikey(&["refresh", part]),
+        ] {
+            let outcome = run.run();
+            assert_ne!(outcome.status, 0, "{outcome:?}");
+            assert!(outcome.stderr.contains(&format!("{}…", &part[..15])), "{outcome:?}");
+            assert!(!outcome.stderr.contains(&part[..16]), "{outcome:?}");
+        }
+    }
+}
+
+#[test]
 fn a_non_blocking_standard_error_that_is_full_is_waited_for() {
     let (host, _) = Host::with_key_of("alice");
     let (mut pipe, mut stderr) = std::io::pipe().unwrap();
