@@ -4,9 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
 
 /// Whom a key belongs to: a person, a service, a daemon. A name, not an account:
-/// `[A-Za-z0-9]` first, then `[A-Za-z0-9._@+:-]`, 1 to 128 bytes.
+/// `[A-Za-z0-9]` first, then `[A-Za-z0-9._@+:-]`, 1 to 128 bytes; but not what a key's prefix looks
+/// like, so that a command can take either.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User(String);
 
@@ -28,6 +30,10 @@ impl FromStr for User {
 
     /// Fails with [`Code::Usage`] on anything that is not a user.
     fn from_str(text: &str) -> Result<Self> {
+        if text.to_ascii_lowercase().parse::<Prefix>().is_ok() {
+            let message = "a user cannot be called what a key's prefix looks like, ak_ and 12 hex digits";
+            return Err(Error::new(Code::Usage, message));
+        }
         let mut bytes = text.bytes();
         let starts = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
         let goes_on = bytes.all(|b| b.is_ascii_alphanumeric() || b"._@+:-".contains(&b));

@@ -127,6 +127,25 @@ fn a_user_can_be_all_that_the_contract_says() {
 }
 
 #[test]
+fn a_user_cannot_be_called_what_a_prefix_looks_like() {
+    let host = Host::new();
+    host.apikey(&["create", "ak_0123456789ab"]).fails(
+        2,
+        "apikey: invalid value '<prefix>' for '[USER]': a user cannot be called what a key's prefix \
+         looks like, ak_ and 12 hex digits\nFor more information, try '--help'.\n",
+    );
+    for user in ["AK_0123456789AB", "Ak_0123456789aB"] {
+        assert_wrong_usage(&host.apikey(&["create", user]).run());
+    }
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+    for user in
+        ["ak_0123456789a", "ak_0123456789abc", "ak_0123456789ag", "ak-0123456789ab", "bak_0123456789ab"]
+    {
+        host.apikey(&["create", user, "--quiet"]).gives(0, "<key>\n", "");
+    }
+}
+
+#[test]
 fn a_name_that_is_none_is_refused() {
     let host = Host::new();
     let too_long = "é".repeat(101);
