@@ -84,6 +84,13 @@ fn a_key_that_is_no_longer_accepted_is_said_to_be_whose_it_was() {
 }
 
 #[test]
+fn the_key_is_read_before_the_database_is_opened_which_its_writer_may_have_to_make() {
+    let host = Host::new();
+    let script = "\"$0\" create alice --quiet | \"$0\" verify";
+    host.program("/bin/sh", &["-c", script, APIKEY]).gives(0, ACCEPTED, "");
+}
+
+#[test]
 fn a_key_of_another_database_is_unknown() {
     let (host, _) = Host::with_key_of("alice");
     let (_, key) = Host::with_key_of("alice");

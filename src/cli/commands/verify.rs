@@ -53,11 +53,12 @@ const EXAMPLES: &str = r#"Examples:
       $ apikey verify --key-file /etc/web/web.key"#;
 
 pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
-    let mut verifier = global.open_verifier()?;
+    // First of all, so that what writes the key may make the database: `apikey create | apikey verify`.
     let key = match &args.key_file {
         Some(path) => KeyFile::read(path)?,
         None => Key::parse(&read_line()?),
     };
+    let mut verifier = global.open_verifier()?;
     let now = Timestamp::now()?;
     let verdict = match &key {
         Some(key) => verifier.verify_key(key, now)?,
