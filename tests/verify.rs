@@ -25,7 +25,26 @@ fn a_key_is_accepted_with_a_line_s_end_and_without() {
     for end in ["", "\n", "\r\n"] {
         host.apikey(&["verify"]).input(format!("{key}{end}")).gives(0, ACCEPTED, "");
     }
-    host.apikey(&["verify", "--quiet"]).input(key).gives(0, ACCEPTED, "");
+}
+
+#[test]
+fn with_quiet_it_answers_by_its_status_alone() {
+    let (host, revoked) = Host::with_key_of("alice");
+    let key = host.key_from(&["refresh", "alice", "--yes"]);
+    let (_, unknown) = Host::with_key_of("alice");
+    for (input, status) in [(&*key, 0), (&revoked, 5), (&unknown, 5), ("junk", 5)] {
+        host.apikey(&["verify", "-q"]).input(input).gives(status, "", "");
+        let outcome = host.apikey(&["verify", "-q", "--json"]).input(input).run();
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (status, ""));
+        assert_eq!(outcome.json()["valid"], status == 0);
+    }
+    // What is no answer is said.
+    Host::new().apikey(&["verify", "-q"]).input(key).fails(
+        6,
+        "apikey: there is no database at <folder>/keys.db\n`apikey create` makes it, --db names another\n",
+    );
+    let outcome = host.apikey(&["verify", "-q", "--key-file", "none"]).run();
+    assert!(outcome.status != 0 && outcome.stderr.starts_with("apikey: cannot read"), "{outcome:?}");
 }
 
 #[test]

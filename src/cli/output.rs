@@ -35,6 +35,11 @@ impl Output {
         self.json
     }
 
+    /// Whether nothing is to be said but errors.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// Says a line to a person, who may have asked for quiet.
     pub fn note(&self, line: &str) {
         if !self.json && !self.quiet {
@@ -50,9 +55,13 @@ impl Output {
         }
     }
 
-    /// Says why the program failed, and returns the exit status that says so too.
+    /// Says why the program failed, and returns the exit status that says so too. That a key is not
+    /// accepted is an answer, and the status is all that who asked for quiet wants of it.
     pub fn failure(&self, error: &Error) -> ExitCode {
         let code = error.code();
+        if self.quiet && code == Code::InvalidKey {
+            return ExitCode::from(code.exit_status());
+        }
         if self.json {
             say(&json::to_string(&Failure {
                 code: code.as_str(),

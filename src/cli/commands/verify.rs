@@ -23,8 +23,8 @@ use crate::verifier::Verdict;
 ///
 /// Reads one key, with or without a line's end, and never from an argument or a variable, where
 /// others could see it. At a terminal it asks for the key without showing it. Exits 0 where the key
-/// is accepted and 5 where it is not. Writes down, to the minute, when the key was last used,
-/// where that needs no waiting.
+/// is accepted and 5 where it is not; with --quiet that is all the answer. Writes down, to the
+/// minute, when the key was last used, where that needs no waiting.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Verify {
@@ -68,7 +68,7 @@ pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
         output.object(&verdict_json(&verdict))?;
     }
     let record = accepted(verdict)?;
-    if !output.is_json() {
+    if !output.is_json() && !output.is_quiet() {
         let line =
             format!("{} is accepted: the {} key of {}", record.prefix, record.status.as_str(), record.user);
         output.text(&format!("{}\n", printable(&line)))?;
