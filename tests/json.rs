@@ -166,6 +166,8 @@ fn wrong_usage_is_an_object_too_wherever_json_is_asked_for() {
         &["create", "--json", ""],
         &["list", "--json", "--json"],
         &["show", "--timeout", "never", "--json"],
+        // Its output is a script.
+        &["completions", "bash", "--json"],
     ] {
         let outcome = host.apikey(args).run();
         assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""), "{args:?}");

@@ -8,6 +8,7 @@ mod target;
 
 use std::fmt;
 use std::fs::{self, OpenOptions};
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -93,8 +94,13 @@ impl KeyFile {
     }
 
     /// The key in the key file at `path`, of either form; `None` where there is something else in it.
+    /// Fails with [`Code::NoKey`] where there is no such file.
     pub fn read(path: &Path) -> Result<Option<Key>> {
-        let failed = |error: std::io::Error| Error::io(&error, "read the key file", path, Code::Usage);
+        let failed = |error: std::io::Error| match error.kind() {
+            NotFound | NotADirectory => Error::io(&error, "read the key file", path, Code::NoKey)
+                .hint("`apikey show` says where the key file of a user is"),
+            _ => Error::io(&error, "read the key file", path, Code::Usage),
+        };
         // A FIFO must not keep us waiting for somebody who writes.
         let file = OpenOptions::new()
             .read(true)

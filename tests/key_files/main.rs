@@ -56,8 +56,29 @@ fn verify_reads_the_key_from_the_file_in_either_form() {
     host.write("junk", b"junk");
     host.apikey(&["verify", "--key-file", "junk"])
         .fails(5, "apikey: not accepted: the input is not a well-formed key\n");
-    host.apikey(&["verify", "--key-file", "none"])
-        .fails(2, "apikey: cannot read the key file none: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn a_key_file_that_is_not_there_holds_no_key() {
+    let host = host_with_key_file();
+    for (path, why) in [
+        ("none", "No such file or directory (os error 2)"),
+        ("none/web.key", "No such file or directory (os error 2)"),
+        ("web.key/x", "Not a directory (os error 20)"),
+    ] {
+        host.apikey(&["verify", "--key-file", path]).fails(
+            4,
+            format!(
+                "apikey: cannot read the key file {path}: {why}\n\
+                 `apikey show` says where the key file of a user is\n"
+            ),
+        );
+        let outcome = host.apikey(&["verify", "--key-file", path, "--json"]).run();
+        assert_eq!((outcome.status, outcome.code().as_str()), (4, "NO_KEY"));
+    }
+    for path in [".", "/dev/null"] {
+        assert_eq!(host.apikey(&["verify", "--key-file", path]).run().status, 2, "{path}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use clap::builder::PossibleValuesParser;
 
 use crate::cli::complete::{SHELLS, script};
 use crate::cli::output::Output;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 
 /// Print the script that makes a shell complete apikey's arguments
 ///
@@ -29,6 +29,10 @@ Examples:
       $ echo 'apikey completions fish | source' >> ~/.config/fish/config.fish";
 
 pub fn run(args: &Completions, output: &Output) -> Result<()> {
+    if output.is_json() {
+        let message = "a completion script cannot be had as a JSON object";
+        return Err(Error::new(Code::Usage, message).hint("leave --json out"));
+    }
     let script = script(&args.shell)?;
     output.data(|out| Ok(out.write_all(&script)?))
 }
