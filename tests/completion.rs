@@ -55,6 +55,22 @@ fn users_who_have_a_key_complete() {
 }
 
 #[test]
+fn paths_complete_from_the_current_folder() {
+    let host = Host::new();
+    std::fs::create_dir(host.path("web")).unwrap();
+    host.write("web/one.key", b"");
+    host.write("web.key", b"");
+    for words in
+        [&["create", "x", "--key-file", "w"][..], &["verify", "--key-file", "w"], &["list", "--db", "w"]]
+    {
+        asked(&host, words).gives(0, "web.key\nweb/", "");
+    }
+    asked(&host, &["verify", "--key-file", "web/"]).gives(0, "web/one.key", "");
+    asked(&host, &["verify", "--key-file", "./web.k"]).gives(0, "./web.key", "");
+    asked(&host, &["verify", "--key-file=web.k"]).gives(0, "--key-file=web.key", "");
+}
+
+#[test]
 fn users_complete_from_the_database_that_the_command_line_names() {
     let (host, other) = (host_with_users(), Host::new());
     let path = host.database();
@@ -118,6 +134,7 @@ fn shell(host: &Host, program: &str, args: &[&str], setup: &str) -> PtySession {
     command.args(args).env_clear().current_dir(host.folder());
     command.envs([("PATH", path.as_str()), ("TERM", "dumb"), ("HOME", host.folder().to_str().unwrap())]);
     command.env("APIKEY_DB", host.database());
+    host.write("web.key", b"");
     let mut session = spawn_command(command, Some(60_000)).unwrap();
     // bash does not end when it is asked to.
     session.process_mut().set_kill_timeout(Some(0));
@@ -142,6 +159,7 @@ fn completes_in(session: &mut PtySession) {
     tab(session, "apikey refresh --revo", "--revoke-first");
     tab(session, "apikey completions fi", "fish");
     tab(session, "apikey revoke alb", "albert");
+    tab(session, "apikey verify --key-file we", "web.key");
 }
 
 #[test]
@@ -151,12 +169,32 @@ fn bash_completes_a_command_an_option_a_value_and_a_user() {
     completes_in(&mut shell(&host, "bash", &["--norc", "-i"], "source SCRIPTS/apikey.bash"));
 }
 
+const ZSH_SETUP: &str = "fpath=(SCRIPTS $fpath); autoload -U compinit; compinit -u -D";
+
 #[test]
 #[ignore = "needs zsh"]
 fn zsh_completes_a_command_an_option_a_value_and_a_user() {
     let host = host_with_users();
-    let setup = "fpath=(SCRIPTS $fpath); autoload -U compinit; compinit -u -D";
-    completes_in(&mut shell(&host, "zsh", &["-f", "-i"], setup));
+    completes_in(&mut shell(&host, "zsh", &["-f", "-i"], ZSH_SETUP));
+}
+
+#[test]
+#[ignore = "needs zsh"]
+fn zsh_offers_users_and_other_values_before_options() {
+    let host = host_with_users();
+    host.key_from(&["create", "a:b"]);
+    let mut session = shell(&host, "zsh", &["-f", "-i"], ZSH_SETUP);
+    for (typed, offered) in [
+        ("apikey revoke ", ["a:b", "albert", "alice", "--yes"]),
+        ("apikey completions ", ["bash", "fish", "zsh", "--db"]),
+    ] {
+        session.send(&format!("{typed}\t")).unwrap();
+        session.flush().unwrap();
+        for word in offered {
+            session.exp_string(word).unwrap_or_else(|error| panic!("{typed}: {word}: {error}"));
+        }
+        session.send_control('u').unwrap();
+    }
 }
 
 #[test]

@@ -31,7 +31,8 @@ pub fn answer(args: &[OsString]) -> bool {
     let asks = args.get(1).is_some_and(|arg| arg == "--") && std::env::var_os(VARIABLE).is_some();
     if asks {
         let complete = CompleteEnv::with_factory(super::command).var(VARIABLE);
-        drop(complete.try_complete(args.iter().cloned(), None));
+        let folder = std::env::current_dir().ok();
+        drop(complete.try_complete(args.iter().cloned(), folder.as_deref()));
     }
     asks
 }
@@ -46,14 +47,26 @@ pub fn script(shell: &str) -> Result<Vec<u8>> {
         Error::new(Code::InternalError, format!("cannot write the completion for {shell}: {error}"))
     })?;
     if shell == "zsh" {
-        script.extend_from_slice(ZSH_FIRST_TIME);
+        let made = String::from_utf8_lossy(&script).replace(ZSH_DESCRIBES_ALL, ZSH_VALUES_FIRST);
+        return Ok((made + ZSH_FIRST_TIME).into_bytes());
     }
     Ok(script)
 }
 
+/// zsh lists what has a description first, in whichever order it gets it: options, and then users. And
+/// it is the first that another Tab takes.
+const ZSH_DESCRIBES_ALL: &str = "        [[ -n $other ]] && _describe -V 'values' other\n";
+
+/// What has no description gets a group of its own, with the colons and backslashes that are escaped
+/// for `_describe` as they were.
+const ZSH_VALUES_FIRST: &str = r"        local -a values=(${other:#*[^\\]:*}) described=(${(M)other:#*[^\\]:*})
+        if [[ -n $values ]]; then compadd -V values -- ${${values//\\:/:}//\\\\/\\}; fi
+        if [[ -n $described ]]; then _describe -V 'values' described; fi
+";
+
 /// zsh reads a script that lies in its `fpath` when it is first asked to complete, and expects an
 /// answer then already.
-const ZSH_FIRST_TIME: &[u8] = b"
+const ZSH_FIRST_TIME: &str = "
 if [[ ${funcstack[1]} == _apikey ]]; then
     _clap_dynamic_completer_apikey \"$@\"
 fi
