@@ -165,6 +165,14 @@ impl Error {
         self
     }
 
+    /// The same failure with several such lines.
+    #[must_use]
+    pub fn hints<S: AsRef<str>>(mut self, lines: impl IntoIterator<Item = S>) -> Self {
+        let lines: Vec<String> = lines.into_iter().map(|line| safe(line.as_ref())).collect();
+        self.hint = (!lines.is_empty()).then(|| lines.join("\n"));
+        self
+    }
+
     /// The kind of failure.
     pub fn code(&self) -> Code {
         self.code
@@ -175,7 +183,7 @@ impl Error {
         &self.revoked
     }
 
-    /// What to do about it, where there is something to do.
+    /// What to do about it, where there is something to do: a line or more.
     pub fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref()
     }

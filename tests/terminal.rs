@@ -350,6 +350,11 @@ fn ctrl_c_at_the_prompt_for_a_key_ends_it() {
 #[test]
 fn help_is_coloured_at_a_terminal_unless_no_color_is_set() {
     let host = Host::new();
+    // Also where it says what was wrong.
+    for (environment, coloured) in [(&[][..], true), (&[("NO_COLOR", "1")], false)] {
+        let (shown, status) = Terminal::run(&host, "exec \"$0\" >/dev/null", environment).ends();
+        assert!(status == 2 && shown.contains("\x1b[1m") == coloured, "{shown:?}");
+    }
     let hostile = ("APIKEY_DB", "\x1b[31m\x1b]0;title\x07");
     let (shown, status) = Terminal::run(&host, "exec \"$0\" create -h", &[hostile]).ends();
     assert!(status == 0 && shown.contains("\x1b[1m") && !shown.contains("title"), "{shown:?}");

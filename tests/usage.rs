@@ -38,13 +38,66 @@ fn assert_wrong_usage(outcome: &Outcome) {
 }
 
 #[test]
-fn with_no_command_it_says_which_there_are() {
-    Host::new().apikey::<&str>(&[]).fails(
+fn with_no_command_it_prints_the_short_help_as_an_error() {
+    let host = Host::new();
+    let help = host.apikey(&["-h"]).run().stdout;
+    assert!(help.contains("\n  create "), "{help}");
+    host.apikey::<&str>(&[]).fails(2, &help);
+    host.apikey(&["--quiet"]).fails(2, &help);
+    let outcome = host.apikey(&["--json"]).run();
+    assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.code().as_str()), (2, "", "USAGE"));
+}
+
+#[test]
+fn each_tip_has_a_line_of_its_own() {
+    let host = Host::new();
+    host.apikey(&["lst"]).fails(
         2,
-        "apikey: 'apikey' requires a subcommand but one was not provided \
-         [subcommands: create, show, refresh, revoke, verify, list, completions, help]\n\
-         Usage: apikey [OPTIONS] <COMMAND>; For more information, try '--help'.\n",
+        "apikey: unrecognized subcommand 'lst'\n\
+         tip: a similar subcommand exists: 'list'\n\
+         Usage: apikey [OPTIONS] <COMMAND>\n\
+         For more information, try '--help'.\n",
     );
+    // And has no more than that, whatever it repeats.
+    host.apikey(&["create", "--na\n\nme"]).fails(
+        2,
+        "apikey: unexpected argument '--na\\n\\nme' found\n\
+         tip: a similar argument exists: '--name'\n\
+         Usage: apikey create --name <NAME> [USER]\n\
+         For more information, try '--help'.\n",
+    );
+    host.apikey(&["show", "--\nall\n"]).fails(
+        2,
+        "apikey: unexpected argument '--\\nall\\n' found\n\
+         tip: to pass '--\\nall\\n' as a value, use '-- --\\nall\\n'\n\
+         Usage: apikey show [OPTIONS] [USER]\n\
+         For more information, try '--help'.\n",
+    );
+}
+
+#[test]
+fn what_others_call_a_command_leads_to_it() {
+    let host = Host::new();
+    for (names, command) in [
+        ("rm remove delete del", "revoke"),
+        ("rotate regenerate roll", "refresh"),
+        ("new add issue generate", "create"),
+        ("ls", "list"),
+        ("check validate", "verify"),
+        ("get info", "show"),
+    ] {
+        for name in names.split(' ') {
+            host.apikey(&[name, "alice"]).fails(
+                2,
+                format!(
+                    "apikey: unrecognized subcommand '{name}'\n\
+                     tip: the command is '{command}'\n\
+                     Usage: apikey [OPTIONS] <COMMAND>\n\
+                     For more information, try '--help'.\n"
+                ),
+            );
+        }
+    }
 }
 
 #[test]
@@ -213,8 +266,7 @@ fn a_duration_can_be_written_in_several_units() {
 fn what_no_command_takes_is_refused() {
     let host = Host::new();
     for args in [
-        &[][..],
-        &["frobnicate"],
+        &["frobnicate"][..],
         &[""],
         &["create", "--frobnicate"],
         &["create", "alice", "bob"],

@@ -67,7 +67,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let found = command.try_get_matches_from_mut(&args);
     let cli = match found.and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(&error, &output),
+        Err(error) => return usage::report(error, &mut command, &output),
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     match run(cli, &output) {
