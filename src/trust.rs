@@ -11,7 +11,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -141,6 +141,17 @@ pub enum Unresolved {
     Obstacle(Obstacle),
 }
 
+/// What to do where a folder cannot be opened for this reason, other than to use another.
+pub fn what_to_do(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "make the folder",
+        ErrorKind::PermissionDenied => "give yourself permission to search the folders on the way to it",
+        ErrorKind::NotADirectory => "move away what lies in the place of a folder",
+        ErrorKind::InvalidFilename => "use shorter names",
+        _ => "see to that",
+    }
+}
+
 /// `folder` as an absolute path with no link in it. What is a link on the way can't be swapped by
 /// anybody but those whose links are followed; the rest of the way is for who opens it to check.
 pub fn resolve(folder: &Path, links: Links) -> Result<PathBuf, Unresolved> {
@@ -197,7 +208,7 @@ pub fn check_group_may_not_write(path: &Path, found: &Metadata) -> Result<(), Ob
 pub fn look_at(path: &Path) -> Result<Metadata, Obstacle> {
     fs::symlink_metadata(path).map_err(|error| Obstacle {
         reason: format!("cannot look at {}: {error}", path.display()),
-        hint: "give yourself permission to search the folders above it".into(),
+        hint: what_to_do(&error).into(),
     })
 }
 

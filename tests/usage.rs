@@ -76,6 +76,34 @@ fn each_tip_has_a_line_of_its_own() {
 }
 
 #[test]
+fn what_to_do_about_a_folder_depends_on_why_it_cannot_be_opened() {
+    let host = Host::new();
+    host.write("file", b"");
+    std::fs::create_dir_all(host.path("closed/folder")).unwrap();
+    host.chmod("closed", 0);
+    let (long, circle) = ("a".repeat(300), host.path("circle"));
+    std::os::unix::fs::symlink(&circle, &circle).unwrap();
+    for (folder, to_do) in [
+        ("none", "make the folder"),
+        ("closed/folder", "give yourself permission to search the folders on the way to it"),
+        ("file/folder", "move away what lies in the place of a folder"),
+        (&long, "use shorter names"),
+        ("circle", "see to that"),
+    ] {
+        let (database, key_file) = (format!("{folder}/keys.db"), format!("{folder}/web.key"));
+        for (args, instead) in [
+            (["create", "web", "--db", &database], "name another database with --db"),
+            (["create", "web", "--key-file", &key_file], "name another file"),
+        ] {
+            let outcome = host.apikey_unprivileged(&args).run();
+            assert!(outcome.stderr.ends_with(&format!("\n{to_do}, or {instead}\n")), "{outcome:?}");
+            assert!(outcome.stderr.starts_with("apikey: cannot open the folder "), "{outcome:?}");
+        }
+    }
+    host.chmod("closed", 0o700);
+}
+
+#[test]
 fn what_others_call_a_command_leads_to_it() {
     let host = Host::new();
     for (names, command) in [

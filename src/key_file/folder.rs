@@ -18,7 +18,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::trust::{Obstacle, Trusted};
+use crate::trust::{Obstacle, Trusted, what_to_do};
 
 const ONLY_A_FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -32,7 +32,7 @@ impl Folder {
     pub fn open(path: &Path, trusted: Trusted) -> Result<Self, Obstacle> {
         let failed = |error: io::Error| Obstacle {
             reason: format!("cannot open the folder {}: {error}", path.display()),
-            hint: "see to that, or use another folder".into(),
+            hint: format!("{}, or use another folder", what_to_do(&error)),
         };
         let open = |at: BorrowedFd<'_>, name: &Path, flags| {
             openat(at, name, ONLY_A_FOLDER | flags, Mode::empty())

@@ -21,7 +21,7 @@ pub(crate) use self::folder::Folder;
 pub(crate) use self::target::Target;
 use crate::error::{Code, Error, Result};
 use crate::key::Key;
-use crate::trust::{Links, Unresolved, folder_and_name, resolve};
+use crate::trust::{Links, Unresolved, folder_and_name, resolve, what_to_do};
 
 /// Where and how a key is delivered. A refresh delivers the next key to the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl KeyFile {
             .ok_or_else(|| undeliverable(format!("{shown} names a folder, not a key file")))?;
         let folder = resolve(folder, Links::OfTrusted).map_err(|error| match error {
             Unresolved::Io(error) => undeliverable(format!("cannot open the folder of {shown}: {error}"))
-                .hint("make the folder, or name another file"),
+                .hint(format!("{}, or name another file", what_to_do(&error))),
             Unresolved::Obstacle(obstacle) => undeliverable(obstacle.reason).hint(obstacle.hint),
         })?;
         let path = folder.join(name);

@@ -22,7 +22,7 @@ use nix::unistd::{AccessFlags, access, geteuid};
 use crate::error::{Code, Error, Result};
 use crate::trust::{
     Links, Obstacle, Trusted, Unresolved, WRITABLE_BY_GROUP, check_group_may_not_write,
-    check_others_may_not_write, folder_and_name, look_at, resolve,
+    check_others_may_not_write, folder_and_name, look_at, resolve, what_to_do,
 };
 
 /// The longest path of a database, absolute and with no link on the way, in bytes: SQLite takes 512 with
@@ -67,7 +67,7 @@ impl Location {
             Unresolved::Io(error) => {
                 let code = if error.kind() == NotFound { Code::NoDatabase } else { Code::DbUnavailable };
                 Error::io(&error, "open the folder", folder, code)
-                    .hint("make the folder, or name another database with --db")
+                    .hint(format!("{}, or name another database with --db", what_to_do(&error)))
             }
             Unresolved::Obstacle(obstacle) => forbidden(obstacle),
         })?;
