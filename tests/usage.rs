@@ -281,6 +281,31 @@ fn a_duration_that_is_none_is_refused() {
 }
 
 #[test]
+fn a_month_is_no_duration() {
+    let host = Host::new();
+    for duration in ["1M", "2 M", "1 month", "3months", "1y 2M", "1M30d"] {
+        for args in [
+            ["create", "alice", "--expires-in", duration],
+            ["refresh", "alice", "--grace", duration],
+            ["list", "alice", "--timeout", duration],
+        ] {
+            let outcome = host.apikey(&args).run();
+            assert_wrong_usage(&outcome);
+            assert!(
+                outcome.stderr.contains(": a month is not always as long: write 30d, or 1m for a minute\n"),
+                "{outcome:?}"
+            );
+        }
+    }
+    let outcome = host.apikey(&["create", "alice", "--expires-in", "5 parsecs"]).run();
+    assert!(
+        outcome.stderr.contains(": there is no unit \"parsecs\"; write it like 90d, 12h, 30m or 1h 30m\n"),
+        "{outcome:?}"
+    );
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+}
+
+#[test]
 fn a_duration_can_be_written_in_several_units() {
     let host = Host::new();
     for duration in ["1ms", "90d", "12h", "30m", "1h 30m", "1h30m", "1000y"] {

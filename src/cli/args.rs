@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
+use humantime::DurationError;
 use nix::unistd::{Uid, User as Account, getuid};
 
 use super::complete::users_with_a_key;
@@ -158,9 +159,17 @@ const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
 
 /// A duration such as `90d`, `12h` or `1h 30m`, to the millisecond.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
+    let mut units = text.split(|c: char| !c.is_alphabetic());
+    if units.any(|unit| matches!(unit, "M" | "month" | "months")) {
+        return Err("a month is not always as long: write 30d, or 1m for a minute".into());
+    }
     match humantime::parse_duration(text) {
         Ok(duration) if duration <= LONGEST => Ok(Duration::from_millis(duration.as_millis() as u64)),
         Ok(_) => Err("it is longer than 1000 years".into()),
+        // Its own message goes on to name months.
+        Err(DurationError::UnknownUnit { unit, .. }) if !unit.is_empty() => {
+            Err(format!("there is no unit {unit:?}; write it like 90d, 12h, 30m or 1h 30m"))
+        }
         Err(error) => Err(format!("{error}; write it like 90d, 12h, 30m or 1h 30m")),
     }
 }
