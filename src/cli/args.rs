@@ -6,6 +6,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueHint};
 use clap_complete::ArgValueCompleter;
 use humantime::DurationError;
@@ -151,6 +152,16 @@ fn login_name(uid: Uid) -> Result<User> {
         Ok(None) => Err(unnamed("the password database does not know it".into())),
         Err(error) => Err(unnamed(error.to_string())),
     }
+}
+
+/// The path of a key file: `-` is none, since a file of that name is hardly what is meant.
+pub fn key_file_path() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| {
+        let is_stream = path.as_os_str() == "-";
+        let what_to_do =
+            "leave --key-file out for the standard streams, or write ./- for a file of that name";
+        if is_stream { Err(what_to_do) } else { Ok(path) }
+    })
 }
 
 /// The longest duration that is taken, 1000 years of 365.25 days: it keeps every moment inside the

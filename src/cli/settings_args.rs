@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use nix::unistd::{Group, Uid, User as Account};
 
-use super::args::{lifetime, some_duration};
+use super::args::{key_file_path, lifetime, some_duration};
 use crate::key_file::{EnvName, Mode, Owner};
 use crate::name::Name;
 use crate::settings::{Change, Changes, ReloadCommand};
@@ -37,7 +37,7 @@ pub struct SettingsArgs {
     /// key or all of the new one. Nothing is replaced but a key file: a link, a device, a file with something
     /// else or another user's accepted key in it, or one in a folder that others may write is refused before
     /// a key is issued.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = key_file_path())]
     key_file: Option<PathBuf>,
 
     /// Print the key again, and write no file

@@ -109,6 +109,25 @@ fn a_path_that_names_a_folder_is_refused() {
 }
 
 #[test]
+fn a_dash_is_no_path() {
+    let host = Host::new();
+    for command in [&["create", "web"][..], &["refresh", "web", "--yes"], &["verify"]] {
+        host.apikey(&[command, &["--key-file", "-"]].concat()).fails(
+            2,
+            "apikey: invalid value '-' for '--key-file <PATH>': leave --key-file out for the standard \
+             streams, or write ./- for a file of that name\nFor more information, try '--help'.\n",
+        );
+    }
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+    host.apikey(&["create", "web", "--key-file", "./-"]).gives(0, "", issued_into("-"));
+    host.apikey(&["verify", "--key-file", "./-"]).gives(
+        0,
+        "<prefix> is accepted: the active key of web\n",
+        "",
+    );
+}
+
+#[test]
 fn a_folder_that_is_not_there_is_refused() {
     Host::new()
         .apikey(&["create", "web", "--key-file", "none/web.key"])

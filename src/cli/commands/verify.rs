@@ -7,7 +7,7 @@ use clap::{Args, ValueHint};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::cli::args::Global;
+use crate::cli::args::{Global, key_file_path};
 use crate::cli::output::Output;
 use crate::cli::{prompt, stream};
 use crate::error::{Code, Error, Result};
@@ -31,7 +31,7 @@ pub struct Verify {
     /// Read the key from the key file at PATH
     ///
     /// In either of its forms: the key alone, or NAME=key.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = key_file_path())]
     key_file: Option<PathBuf>,
 }
 
