@@ -7,6 +7,7 @@ mod folder;
 mod target;
 
 use std::fmt;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::Read as _;
@@ -20,7 +21,7 @@ use zeroize::Zeroizing;
 pub(crate) use self::folder::Folder;
 pub(crate) use self::target::Target;
 use crate::error::{Code, Error, Result};
-use crate::key::Key;
+use crate::key::{Key, Prefix};
 use crate::trust::{Links, Unresolved, folder_and_name, resolve, what_to_do};
 
 /// Where and how a key is delivered. A refresh delivers the next key to the same place.
@@ -53,6 +54,12 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvName(String);
 
+/// The longest name of a key file, in bytes: NAME_MAX, but for what its stage is called beside it,
+/// `.NAME.PREFIX`.
+const LONGEST_NAME: usize = 255 - (2 + Prefix::LENGTH);
+/// The longest path, in bytes: PATH_MAX, but for the NUL at its end.
+const LONGEST_PATH: usize = 4095;
+
 /// More than any key file holds.
 const LONGEST: usize = 256;
 
@@ -61,18 +68,22 @@ impl KeyFile {
     /// folder must be there; the links on the way to it are followed now, once.
     ///
     /// Fails with [`Code::Undeliverable`] where there is no such folder or `path` names one, with
-    /// [`Code::Usage`] where it is not UTF-8.
+    /// [`Code::Usage`] where it is not UTF-8, or too long.
     pub fn new(path: &Path) -> Result<Self> {
         let undeliverable = |reason: String| Error::new(Code::Undeliverable, reason);
         let shown = path.display();
         let (folder, name) = folder_and_name(path)
             .ok_or_else(|| undeliverable(format!("{shown} names a folder, not a key file")))?;
+        check_length("name", name, LONGEST_NAME)?;
+        // Before the kernel says no, without a number.
+        check_length("path", path.as_os_str(), LONGEST_PATH)?;
         let folder = resolve(folder, Links::OfTrusted).map_err(|error| match error {
             Unresolved::Io(error) => undeliverable(format!("cannot open the folder of {shown}: {error}"))
                 .hint(format!("{}, or name another file", what_to_do(&error))),
             Unresolved::Obstacle(obstacle) => undeliverable(obstacle.reason).hint(obstacle.hint),
         })?;
         let path = folder.join(name);
+        check_length("path", path.as_os_str(), LONGEST_PATH)?;
         if path.to_str().is_none() {
             return Err(Error::new(
                 Code::Usage,
@@ -129,6 +140,16 @@ impl KeyFile {
         }
         content
     }
+}
+
+/// Checks that the `what` of a key file is no longer than the system takes.
+fn check_length(what: &str, text: &OsStr, longest: usize) -> Result<()> {
+    let length = text.len();
+    if length <= longest {
+        return Ok(());
+    }
+    let message = format!("the {what} of the key file is {length} bytes long, and may be {longest}");
+    Err(Error::new(Code::Usage, message).hint("name another file"))
 }
 
 impl Mode {

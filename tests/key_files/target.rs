@@ -1,7 +1,7 @@
 //! What a key file may take the place of, and in which folder.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, chown, lchown, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, chown, lchown, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
@@ -125,6 +125,45 @@ fn a_dash_is_no_path() {
         "<prefix> is accepted: the active key of web\n",
         "",
     );
+}
+
+#[test]
+fn a_path_that_is_too_long_is_refused_before_anything_is_made() {
+    let host = Host::new();
+    let refuses = |path: &str, why: &str| {
+        for command in [&["create", "web"][..], &["refresh", "web", "--yes"]] {
+            host.apikey(&[command, &["--key-file", path]].concat())
+                .fails(2, format!("apikey: the {why}\nname another file\n"));
+        }
+    };
+    refuses(&"a".repeat(239), "name of the key file is 239 bytes long, and may be 238");
+    refuses(&format!("{}k", "é".repeat(119)), "name of the key file is 239 bytes long, and may be 238");
+    refuses(&format!("/{}k", "a/".repeat(2500)), "path of the key file is 5002 bytes long, and may be 4095");
+    assert_eq!(host.names(), [""; 0], "nothing was made");
+
+    let longest = "a".repeat(238);
+    host.apikey(&["create", "web", "--key-file", &longest]).gives(0, "", issued_into(&longest));
+    host.apikey(&["refresh", "web", "--yes", "--quiet"]).gives(0, "", "");
+    assert_eq!((host.status_of(&content(&host, &longest)).as_str(), host.accepted()), ("active", 1));
+
+    // A folder as deep as can be.
+    let root = fs::canonicalize(host.folder()).unwrap();
+    let mut folder = root.clone();
+    while 4095 - 2 - folder.as_os_str().len() > 200 {
+        folder.push("b".repeat(150));
+    }
+    folder.push("c".repeat(4095 - 2 - folder.as_os_str().len() - 1));
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(&folder).unwrap();
+    let file = folder.join("k");
+    assert_eq!(file.as_os_str().len(), 4095);
+    host.apikey(&["create", "deep", "-q", "--key-file", file.to_str().unwrap()]).gives(0, "", "");
+    host.apikey(&["refresh", "deep", "-yq"]).gives(0, "", "");
+    assert_eq!(host.status_of(&fs::read_to_string(&file).unwrap()), "active");
+    let longer = folder.join("kk");
+    refuses(longer.to_str().unwrap(), "path of the key file is 4096 bytes long, and may be 4095");
+    // Resolved, it is longer than it was said.
+    let relative = longer.strip_prefix(&root).unwrap().to_str().unwrap();
+    refuses(relative, "path of the key file is 4096 bytes long, and may be 4095");
 }
 
 #[test]
