@@ -12,7 +12,7 @@ use common::Host;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
 
-const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED     ENDS        LAST USED\n";
+const HEADER: &str = "USER   PREFIX           NAME    STATUS    CREATED      ENDS         LAST USED\n";
 
 /// Alice with an expired, a revoked, a retiring and an active key, and Bob with an active one.
 fn host_with_many_keys() -> Host {
@@ -37,9 +37,9 @@ fn accepted_keys_are_listed_by_user_and_the_oldest_first() {
     host_with_many_keys().apikey(&["list"]).gives(
         0,
         HEADER.to_owned()
-            + "alice  <prefix>  laptop  retiring  <date>  <date>  not recorded\n\
-               alice  <prefix>  laptop  active    <date>  <date>  not recorded\n\
-               bob    <prefix>  -       active    <date>  never       not recorded\n",
+            + "alice  <prefix>  laptop  retiring  <minute>  <minute>  not recorded\n\
+               alice  <prefix>  laptop  active    <minute>  <minute>  not recorded\n\
+               bob    <prefix>  -       active    <minute>  never        not recorded\n",
         "",
     );
 }
@@ -56,8 +56,8 @@ fn a_key_whose_use_nobody_wrote_down_is_not_said_to_be_unused() {
     assert_eq!(host.status_of(&key), "active");
     host.apikey(&["list"]).gives(
         0,
-        "USER   PREFIX           NAME  STATUS  CREATED     ENDS   LAST USED\n\
-         alice  <prefix>  -     active  <date>  never  <date>\n",
+        "USER   PREFIX           NAME  STATUS  CREATED      ENDS   LAST USED\n\
+         alice  <prefix>  -     active  <minute>  never  <minute>\n",
         "",
     );
 }
@@ -69,11 +69,11 @@ fn with_all_the_expired_and_revoked_are_listed_too() {
         host.apikey(&["list", all]).gives(
             0,
             HEADER.to_owned()
-                + "alice  <prefix>  -       expired   <date>  <date>  not recorded\n\
-                   alice  <prefix>  laptop  revoked   <date>  <date>  not recorded\n\
-                   alice  <prefix>  laptop  retiring  <date>  <date>  not recorded\n\
-                   alice  <prefix>  laptop  active    <date>  <date>  not recorded\n\
-                   bob    <prefix>  -       active    <date>  never       not recorded\n",
+                + "alice  <prefix>  -       expired   <minute>  <minute>  not recorded\n\
+                   alice  <prefix>  laptop  revoked   <minute>  <minute>  not recorded\n\
+                   alice  <prefix>  laptop  retiring  <minute>  <minute>  not recorded\n\
+                   alice  <prefix>  laptop  active    <minute>  <minute>  not recorded\n\
+                   bob    <prefix>  -       active    <minute>  never        not recorded\n",
             "",
         );
     }
@@ -90,6 +90,18 @@ fn one_user_s_keys_can_be_listed_alone() {
         ["alice expired", "alice revoked", "alice retiring", "alice active"]
     );
     assert_eq!(list(&["carol", "--all"]), [""; 0]);
+}
+
+#[test]
+fn where_standard_output_is_no_terminal_everything_is_whole() {
+    let host = Host::new();
+    let (user, name) = ("u".repeat(128), "鍵".repeat(100));
+    host.key_from(&["create", &user, "--name", &name, "--expires-in", "90d"]);
+    let listed = host.apikey(&["list"]).env("COLUMNS", "60").run().stdout;
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines[0].split_whitespace().next_back(), Some("USED"));
+    assert!(lines.len() == 2 && lines[1].starts_with(&format!("{user}  ak_")), "{listed}");
+    assert!(lines[1].contains(&format!("  {name}  active  ")), "{listed}");
 }
 
 #[test]

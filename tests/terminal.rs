@@ -108,14 +108,65 @@ fn a_signal_ends_a_question_that_is_stopped_in_the_background() {
     assert_eq!(status, 0, "{shown}");
 }
 
-#[test]
-fn a_list_that_is_too_wide_breaks_no_user_and_no_prefix() {
-    let (host, _) = Host::with_key_of("alice");
-    let key = host.key_from(&["create", "web-frontend@example.com", "--name", "long ".repeat(19).trim()]);
-    let (shown, status) = Terminal::apikey(&host, "list").ends();
+/// What `list` shows in so many columns, a line each.
+fn listed(host: &Host, columns: usize) -> Vec<String> {
+    let (shown, status) =
+        Terminal::run(host, &format!("stty rows 24 cols {columns}; exec \"$0\" list"), &[]).ends();
     assert_eq!(status, 0, "{shown}");
-    assert!(shown.contains(&format!("web-frontend@example.com  {}  long long", &key[..15])), "{shown}");
-    assert!(shown.lines().count() > 5, "the name is broken: {shown}");
+    // rexpect takes each byte for a character.
+    let shown = String::from_utf8(shown.chars().map(|c| c as u8).collect()).unwrap();
+    shown.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn a_list_has_a_line_a_key_that_is_no_wider_than_the_terminal() {
+    let host = Host::new();
+    let (long_user, long_name, wide_name) = ("u".repeat(128), "n".repeat(100), "鍵".repeat(100));
+    let keys = [
+        host.key_from(&["create", "alice", "--name", &long_name, "--expires-in", "90d"]),
+        host.key_from(&["create", "bob", "--name", &wide_name]),
+        host.key_from(&["create", &long_user, "--name", "e\u{301}".repeat(50).as_str()]),
+        host.key_from(&["create", "web-frontend@example.com"]),
+    ];
+    host.status_of(&keys[0]);
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    for (columns, headers) in [
+        (200, "USER PREFIX NAME STATUS CREATED ENDS LAST USED"),
+        (80, "USER PREFIX NAME STATUS ENDS LAST USED"),
+        (60, "USER PREFIX NAME STATUS ENDS"),
+        (50, "USER PREFIX STATUS ENDS"),
+    ] {
+        let lines = listed(&host, columns);
+        assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>().join(" "), headers);
+        assert_eq!(lines.len(), 6, "{lines:#?}");
+        let widest = lines.iter().map(|line| console::measure_text_width(line)).max().unwrap();
+        assert!(widest <= columns && widest + 2 > columns, "{widest}: {lines:#?}");
+        for key in &keys {
+            assert!(lines.iter().any(|line| line.contains(&format!("  {}  ", &key[..15]))), "{lines:#?}");
+        }
+        assert!(lines.iter().any(|line| line.starts_with("uuuu") && line.contains("u…u")), "{lines:#?}");
+        for cut in ["  nnn", "n…n", "  鍵鍵", "鍵…鍵", "  e\u{301}e\u{301}"] {
+            let is_shown = lines.iter().any(|line| line.contains(cut));
+            assert_eq!(is_shown, headers.contains("NAME"), "{cut}: {lines:#?}");
+        }
+        // When the old key of alice ends.
+        assert!(generalized(&lines[1]).contains("  retiring  ") && lines[1].contains(':'), "{lines:#?}");
+    }
+}
+
+#[test]
+fn a_list_that_fits_is_whole() {
+    let host = Host::new();
+    host.key_from(&["create", "alice", "--name", "laptop"]);
+    let lines = listed(&host, 80);
+    assert_eq!(lines[0], "USER   PREFIX           NAME    STATUS  CREATED      ENDS   LAST USED");
+    assert_eq!(generalized(&lines[1]), "alice  <prefix>  laptop  active  <minute>  never  not recorded");
+    // By one column too narrow, and by one more.
+    let width = lines[1].len();
+    assert_eq!(listed(&host, width), lines);
+    let lines = listed(&host, width - 1);
+    assert_eq!(lines[0], "USER   PREFIX           NAME    STATUS  ENDS   LAST USED");
+    assert_eq!(generalized(&lines[1]), "alice  <prefix>  laptop  active  never  not recorded");
 }
 
 /// A prompt, and how it is answered with no, where the key of `alice` is at stake.

@@ -6,8 +6,8 @@
 mod folder;
 mod target;
 
-use std::fmt;
 use std::ffi::OsStr;
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::io::Read as _;

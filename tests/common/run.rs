@@ -1,7 +1,7 @@
 //! A run of the program, and what it did.
 //!
 //! What differs from run to run (keys, prefixes, ids, times, the folder) is written as `<key>`,
-//! `<prefix>`, `<id>`, `<time>`, `<date>` and `<folder>`, so that a test can say in full what it
+//! `<prefix>`, `<id>`, `<time>`, `<date>`, `<minute>` and `<folder>`, so that a test can say in full what it
 //! expects of standard output, standard error and the exit status together.
 
 use std::ffi::OsStr;
@@ -186,6 +186,7 @@ pub fn generalized(text: &str) -> String {
             ("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", "<id>"),
             (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z", "<time>"),
             (r"[0-9]{4}-[0-9]{2}-[0-9]{2}", "<date>"),
+            (r"[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}", "<minute>"),
         ]
         .map(|(pattern, name)| (Regex::new(pattern).unwrap(), name))
         .into()

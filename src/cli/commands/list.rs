@@ -10,11 +10,14 @@ use crate::cli::output::{Output, Stopped};
 use crate::cli::table::Widths;
 use crate::error::Result;
 use crate::subject::Subject;
+use crate::timestamp::Timestamp;
 
 /// List the accepted keys of a user, or of everyone
 ///
 /// The current key of each user, also where it has expired, and whatever else is accepted. By user, oldest
-/// first. With --json they are written one by one, however many there are.
+/// first. Times are UTC; a moment within two days of now is shown to the minute. A terminal gets a line a
+/// key: where it is too narrow, long users and names are cut in the middle, and then columns are left out.
+/// With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct List {
@@ -57,7 +60,7 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
     output.data(|out| {
         authority.list(|keys| {
             // Once to see how wide they are, and once to print some at a time: there may be many.
-            let mut widths = Widths::new();
+            let mut widths = Widths::new(Timestamp::now()?);
             keys.for_each(subject, all, |key| {
                 widths.make_room_for(&key);
                 Ok::<_, Stopped>(())
