@@ -37,7 +37,7 @@ pub use crate::authority::{Authority, Issued, Keys, Order, Recipient, Refresh, R
 pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};
 pub use crate::key::{Key, KeyHash, Prefix};
-pub use crate::key_file::{EnvName, KeyFile, Mode, Owner};
+pub use crate::key_file::{EnvName, KeyFile, KeyFilePath, Mode, Owner};
 pub use crate::name::Name;
 pub use crate::settings::{Change, Changes, Reload, ReloadCommand, Settings};
 pub use crate::store::{Held, Listed, Previous, Record, Status};

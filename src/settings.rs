@@ -1,7 +1,6 @@
 //! What is kept of a user from one key to the next.
 
 use std::fs;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Code, Error, Result};
-use crate::key_file::{EnvName, KeyFile, Mode, Owner};
+use crate::key_file::{EnvName, KeyFile, KeyFilePath, Mode, Owner};
 use crate::name::Name;
 
 /// What is kept of a user from one key to the next.
@@ -117,7 +116,7 @@ pub struct Changes {
     pub lifetime: Change<Duration>,
     /// Where a key goes; for none, to whoever asks for it. What is kept of the file and of its reader
     /// goes with it.
-    pub key_file: Change<PathBuf>,
+    pub key_file: Change<KeyFilePath>,
     /// The file's permissions.
     pub key_file_mode: Option<Mode>,
     /// Whose the file is.
@@ -133,7 +132,7 @@ pub struct Changes {
 impl Changes {
     /// What `kept` becomes by them.
     ///
-    /// Fails with [`Code::Usage`] where what results does not fit together, and as [`KeyFile::new`] does.
+    /// Fails with [`Code::Usage`] where what results does not fit together.
     pub(crate) fn of(&self, kept: Settings) -> Result<Settings> {
         let key_file = self.key_file_of(kept.key_file)?;
         let reload = self.reload_of(kept.reload.filter(|_| key_file.is_some()), key_file.as_ref())?;
@@ -150,7 +149,7 @@ impl Changes {
         let key_file = match &self.key_file {
             Change::Keep => kept,
             Change::Set(path) => {
-                let new = KeyFile::new(path)?;
+                let new = KeyFile::at(path.clone());
                 Some(match kept {
                     Some(kept) => KeyFile { path: new.path, ..kept },
                     None => new,

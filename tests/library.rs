@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apikey::{
-    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, Listed, Order, Recipient, Refresh,
-    Result, Status, Subject, Timestamp, Verdict, Verifier,
+    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, KeyFilePath, Listed, Order, Recipient,
+    Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
 use tempfile::TempDir;
 
@@ -119,7 +119,7 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("web.key");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
-    let to_file = Changes { key_file: Change::Set(file.clone()), ..Changes::default() };
+    let to_file = Changes { key_file: Change::Set(KeyFilePath::new(&file).unwrap()), ..Changes::default() };
     let content = || std::fs::read_to_string(&file).unwrap();
     authority.create(&order("web", to_file), &mut service).unwrap();
     let first = content();

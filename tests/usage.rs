@@ -70,7 +70,7 @@ fn each_tip_has_a_line_of_its_own() {
         2,
         "apikey: unexpected argument '--\\nall\\n' found\n\
          tip: to pass '--\\nall\\n' as a value, use '-- --\\nall\\n'\n\
-         Usage: apikey show [OPTIONS] [USER]\n\
+         Usage: apikey show [OPTIONS] [USER|PREFIX]\n\
          For more information, try '--help'.\n",
     );
 }

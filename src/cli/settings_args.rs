@@ -7,7 +7,8 @@ use clap::{Args, ValueHint};
 use nix::unistd::{Group, Uid, User as Account};
 
 use super::args::{key_file_path, lifetime, some_duration};
-use crate::key_file::{EnvName, Mode, Owner};
+use crate::error::Result;
+use crate::key_file::{EnvName, KeyFilePath, Mode, Owner};
 use crate::name::Name;
 use crate::settings::{Change, Changes, ReloadCommand};
 
@@ -94,18 +95,19 @@ pub struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// What becomes of what is kept.
-    pub fn changes(self) -> Changes {
-        Changes {
+    /// What becomes of what is kept. Fails where the key file can be at no such path.
+    pub fn changes(self) -> Result<Changes> {
+        let key_file = self.key_file.as_deref().map(KeyFilePath::new).transpose()?;
+        Ok(Changes {
             name: change(self.name, self.no_name),
             lifetime: self.expires_in.unwrap_or_default(),
-            key_file: change(self.key_file, self.no_key_file),
+            key_file: change(key_file, self.no_key_file),
             key_file_mode: self.key_file_mode,
             key_file_owner: self.key_file_owner,
             key_file_env: change(self.key_file_env, self.no_key_file_env),
             reload: change(self.reload, self.no_reload),
             reload_timeout: self.reload_timeout,
-        }
+        })
     }
 }
 

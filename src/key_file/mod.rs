@@ -36,6 +36,10 @@ pub struct KeyFile {
     pub env: Option<EnvName>,
 }
 
+/// The path of a key file: absolute, in UTF-8, with no link on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFilePath(PathBuf);
+
 /// A key file's permissions: of owner and group only, to read and write only, and for the owner at
 /// least to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,9 +67,8 @@ const LONGEST_PATH: usize = 4095;
 /// More than any key file holds.
 const LONGEST: usize = 256;
 
-impl KeyFile {
-    /// The key file at `path`, with permissions 0600, the caller's, and the key alone in it. Its
-    /// folder must be there; the links on the way to it are followed now, once.
+impl KeyFilePath {
+    /// The path of a key file. Its folder must be there; the links on the way to it are followed now, once.
     ///
     /// Fails with [`Code::Undeliverable`] where there is no such folder or `path` names one, with
     /// [`Code::Usage`] where it is not UTF-8, or too long.
@@ -90,10 +93,17 @@ impl KeyFile {
                 format!("{shown} is not UTF-8, as the path of a key file must be"),
             ));
         }
-        Ok(KeyFile { path, mode: Mode(0o600), owner: None, env: None })
+        Ok(KeyFilePath(path))
+    }
+}
+
+impl KeyFile {
+    /// The key file at `path`, with permissions 0600, the caller's, and the key alone in it.
+    pub(crate) fn at(path: KeyFilePath) -> Self {
+        KeyFile { path: path.0, mode: Mode(0o600), owner: None, env: None }
     }
 
-    /// Whether `path` is as [`KeyFile::new`] leaves one.
+    /// Whether `path` is as [`KeyFilePath::new`] leaves one.
     pub(crate) fn is_resolved(path: &Path) -> bool {
         let is_dots = |part| matches!(part, Component::ParentDir | Component::CurDir);
         path.is_absolute() && path.file_name().is_some() && !path.components().any(is_dots)

@@ -42,7 +42,7 @@ const EXAMPLES: &str = r#"Examples:
 
 pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
     let user = user_or_caller(args.user)?;
-    let changes = args.settings.changes();
+    let changes = args.settings.changes()?;
     if !matches!(changes.key_file, Change::Set(_)) {
         output.check_takes_key()?;
     }

@@ -66,6 +66,7 @@ Examples:
 
 pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
+    let changes = args.settings.changes()?;
     let ask = is_to_be_asked(args.yes, &format!("replace the key of {user}"))?;
     let mut authority = global.open_or_create(output)?;
     let mut agreed = None;
@@ -77,7 +78,7 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
         agreed = Some(confirm(&authority, &user, args.revoke_first)?);
     }
     let request = Request {
-        order: Order { user, changes: args.settings.changes() },
+        order: Order { user, changes },
         grace: args.grace,
         revoke_first: args.revoke_first,
         agreed,
