@@ -1,8 +1,8 @@
 //! Databases: where they are, and what else reads and writes them.
 
-mod boot;
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod boot;
 #[path = "../common/mod.rs"]
 mod common;
 mod damaged;
