@@ -13,8 +13,6 @@ use std::io;
 use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
@@ -22,6 +20,7 @@ use nix::unistd::geteuid;
 
 use super::{Location, failure};
 use crate::error::{Code, Error, Result};
+use crate::patience::within;
 use crate::trust::WRITABLE_BY_GROUP;
 
 /// The lock: whoever holds it is the one writer. Let go of when dropped.
@@ -69,7 +68,10 @@ impl WriteLock {
         match file.try_lock() {
             Ok(()) => Ok(Some(WriteLock { file })),
             Err(TryLockError::WouldBlock) if timeout.is_zero() => Ok(None),
-            Err(TryLockError::WouldBlock) => wait_for(file, timeout),
+            // When the time is over first, the thread that waits gets it later, and lets go of it.
+            Err(TryLockError::WouldBlock) => {
+                within(timeout, move || file.lock().map(|()| WriteLock { file }))?.transpose()
+            }
             Err(TryLockError::Error(error)) => Err(error),
         }
     }
@@ -113,18 +115,4 @@ pub fn share_with_writers(file: &File, database: &Path) -> Result<()> {
         file.set_permissions(Permissions::from_mode(wanted)).map_err(failed)?;
     }
     Ok(())
-}
-
-/// flock(2) has no time limit, so a thread waits. When the time is over before the lock is there,
-/// the thread gets it later, finds nobody to give it to, and lets go of it.
-fn wait_for(file: File, timeout: Duration) -> io::Result<Option<WriteLock>> {
-    let (give, take) = mpsc::sync_channel(0);
-    thread::Builder::new().name("write lock".into()).spawn(move || {
-        let locked = file.lock().map(|()| WriteLock { file });
-        drop(give.send(locked));
-    })?;
-    match take.recv_timeout(timeout) {
-        Ok(locked) => locked.map(Some),
-        Err(_) => Ok(None),
-    }
 }
