@@ -35,6 +35,7 @@ fn each_command_prints_what_the_readme_shows() {
         let printed = String::from_utf8(shell.output().unwrap().stdout).unwrap();
         // The README's host keeps its key files in /etc/web.
         let folder = std::fs::canonicalize(host.folder()).unwrap();
+        let printed = printed.replace(host.database().to_str().unwrap(), "/var/lib/apikey/keys.db");
         let printed = printed.replace(folder.to_str().unwrap(), "/etc/web");
         assert_eq!(generalized(&printed), generalized(shown), "{command}");
     }
