@@ -64,7 +64,9 @@ impl Code {
             Code::DbError => ("DB_ERROR", 1, "an I/O error or damage in the database"),
             Code::Usage => ("USAGE", 2, "bad arguments, or --yes missing where nobody can be asked"),
             Code::KeyExists => ("KEY_EXISTS", 3, "the user has an active key already"),
-            Code::NoKey => ("NO_KEY", 4, "the user has no key to show or to revoke; no such prefix; no such key file"),
+            Code::NoKey => {
+                ("NO_KEY", 4, "the user has no key to show or to revoke; no such prefix; no such key file")
+            }
             Code::InvalidKey => ("INVALID_KEY", 5, "verify: the key is not accepted"),
             Code::NoDatabase => ("NO_DATABASE", 6, "there is no database at that place"),
             Code::DbLocked => ("DB_LOCKED", 6, "another process held it past --timeout"),

@@ -93,7 +93,9 @@ pub(super) fn refresh(
         settings: &settings,
         kept_key_file: kept.key_file.as_ref(),
         previous_owners: [owner(&kept).or(one), other],
-        only_a_key: changes.key_file == Change::Keep && turn.store().location().is_shared()?,
+        only_a_key: changes.key_file == Change::Keep
+            && settings.key_file.is_some()
+            && turn.store().location().is_shared()?,
         tell_by,
         replace: match refresh.revoke_first {
             true => Replace::Nothing,

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod complete;
 mod database;
+mod details;
 mod handover;
 mod json;
 mod output;

@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::cli::args::{Global, SubjectArg};
+use crate::cli::details;
 use crate::cli::output::Output;
-use crate::cli::table;
 use crate::error::Result;
 
 /// Show what is known of a user's current key; never the key
@@ -28,5 +28,5 @@ Examples:
 pub fn run(args: Show, global: &Global, output: &Output) -> Result<()> {
     let subject = args.subject.or_caller()?;
     let shown = global.open()?.show(&subject)?;
-    if output.is_json() { output.object(&shown) } else { output.text(&table::one(&shown)) }
+    if output.is_json() { output.object(&shown) } else { output.text(&details::of(&shown)) }
 }
