@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner};
 use crate::settings::{Changes, Reload, Settings};
-use crate::store::{Held, NewDelivery, NewKey, Previous, Record, Status, Transaction, Turn, later};
+use crate::store::{Held, Holdings, NewDelivery, NewKey, Record, Status, Transaction, Turn, later};
 use crate::user::User;
 
 /// What key to issue.
@@ -32,8 +32,8 @@ pub struct Issued {
     pub record: Record,
     /// The file that it went to.
     pub key_file: Option<KeyFile>,
-    /// The key that it replaced.
-    pub previous: Option<Previous>,
+    /// The key that it replaced, as it is now.
+    pub previous: Option<Held>,
     /// The file that the last key went to, where that is another one.
     pub previous_key_file: Option<KeyFile>,
     /// Every key that was revoked before it was issued, as it was then.
@@ -79,7 +79,11 @@ pub(super) fn create(
 ) -> Result<Issued> {
     check_none_waits(waiting)?;
     let settings = order.changes.of(Settings::default())?;
-    let kept = turn.read(|snapshot| snapshot.key_file(&order.user))?;
+    // Whose the file is that is there.
+    let kept = match &settings.key_file {
+        Some(_) => turn.read(|snapshot| snapshot.key_file(&order.user))?,
+        None => None,
+    };
     let issue = Issue {
         command: "create",
         user: &order.user,
@@ -130,10 +134,10 @@ impl Issue<'_> {
         let pending = send(turn, &parcel, |transaction| {
             // The second transaction must not fail for it.
             later(transaction.now(), self.grace())?;
-            let current = self.current(transaction)?;
+            let current = self.replaceable(transaction)?.current;
             let reload_pending = self.tell_by.is_some();
             let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
-            transaction.insert_pending(&key, &self.new_key(current.as_ref()), &delivery)
+            transaction.insert_pending(&key, &self.new_key(current), &delivery)
         })?;
         let activated = tell_and_activate(turn, &pending, self.tell_by, recipient.reload_stderr())?;
         Ok(self.issued(activated, Some(key_file.clone())))
@@ -143,37 +147,34 @@ impl Issue<'_> {
         recipient.check(&turn.store().location().files())?;
         let key = new_key(turn)?;
         turn.write(|transaction| {
-            let current = self.current(transaction)?;
-            let retire = |current| transaction.retire(current, self.grace());
+            let Holdings { current, mut older, .. } = self.replaceable(transaction)?;
+            let retire = |current| transaction.retire(self.user, current, self.grace());
             let previous = current.as_ref().map(retire).transpose()?;
-            let record = transaction.insert_active(&key, &self.new_key(current.as_ref()))?;
-            let still_accepted = transaction.accepted_but(self.user, record.prefix)?;
-            let issued = self.issued(Activated { record, previous, still_accepted }, None);
+            older.extend(previous.filter(|previous| previous.status.is_accepted()));
+            let record = transaction.insert_active(&key, &self.new_key(current))?;
+            let issued = self.issued(Activated { record, previous, still_accepted: older }, None);
             recipient.take(&key, &issued)?;
             Ok(issued)
         })
     }
 
-    /// The current key, where one may be issued beside it or in its place.
-    fn current(&self, transaction: &Transaction<'_>) -> Result<Option<Record>> {
-        let current = transaction.current(self.user)?;
-        match (&self.replace, &current) {
+    /// What the user has, where a key may be issued beside it or in its place.
+    fn replaceable(&self, transaction: &Transaction<'_>) -> Result<Holdings> {
+        let holdings = transaction.holdings(self.user)?;
+        match (&self.replace, &holdings.current) {
             (Replace::Nothing, Some(active)) if active.status.is_accepted() => {
-                return Err(key_exists(active));
+                return Err(key_exists(self.user, active));
             }
-            (Replace::Current { agreed, .. }, Some(current)) => {
-                check_agreed(self.user, &Held::from(current), *agreed)?;
-            }
+            (Replace::Current { agreed, .. }, Some(current)) => check_agreed(self.user, current, *agreed)?,
             _ => {}
         }
-        let held = transaction.held(self.user)?;
-        match held.iter().find(|key| key.stored == Status::Pending) {
+        match &holdings.pending {
             Some(pending) => Err(is_pending(self.user, pending)),
-            None => Ok(current),
+            None => Ok(holdings),
         }
     }
 
-    fn new_key(&self, current: Option<&Record>) -> NewKey<'_> {
+    fn new_key(&self, current: Option<Held>) -> NewKey<'_> {
         let in_place_of = current.map(|current| current.prefix).or(self.ended());
         let in_place_of = in_place_of.map(|prefix| format!(", in place of {prefix}"));
         let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
@@ -187,11 +188,10 @@ impl Issue<'_> {
     }
 
     fn issued(&self, activated: Activated, key_file: Option<KeyFile>) -> Issued {
-        let revoked = |key: &&Held| Some(key.prefix) == self.ended();
-        let revoked = self.revoked_first.iter().find(revoked).map(|current| Previous {
-            prefix: current.prefix,
-            revoked: current.status.is_accepted(),
-            valid_until: None,
+        let revoked = self.revoked_first.iter().find(|key| Some(key.prefix) == self.ended());
+        let revoked = revoked.map(|current| Held {
+            status: if current.status.is_accepted() { Status::Revoked } else { current.status },
+            ..*current
         });
         let path = key_file.as_ref().map(KeyFile::path);
         let is_another = |kept: &&KeyFile| Some(kept.path()) != path;
@@ -233,7 +233,7 @@ fn is_pending(user: &User, pending: &Held) -> Error {
     ))
 }
 
-fn key_exists(active: &Record) -> Error {
-    Error::new(Code::KeyExists, format!("{} has an active key already: {}", active.user, active.prefix))
-        .hint(format!("`apikey refresh {0}` replaces it, `apikey revoke {0}` ends it", active.user))
+fn key_exists(user: &User, active: &Held) -> Error {
+    Error::new(Code::KeyExists, format!("{user} has an active key already: {}", active.prefix))
+        .hint(format!("`apikey refresh {user}` replaces it, `apikey revoke {user}` ends it"))
 }

@@ -52,7 +52,9 @@ pub(super) fn revoke(
         keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
         let still_accepted = match subject {
             Subject::User(_) => Vec::new(),
-            Subject::Key(prefix) => transaction.accepted_but(&user, *prefix)?,
+            Subject::Key(_) => {
+                transaction.held(&user)?.into_iter().filter(|key| key.status.is_accepted()).collect()
+            }
         };
         Ok((Revoked { user, keys, still_accepted, key_file }, under_way))
     })?;

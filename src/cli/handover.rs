@@ -77,8 +77,8 @@ impl<'a> Caller<'a> {
             ended(key.prefix, key.status.is_accepted());
         }
         let previous = issued.previous.as_ref().filter(|_| issued.revoked_first.is_empty());
-        if let Some(previous) = previous.filter(|previous| previous.valid_until.is_none()) {
-            ended(previous.prefix, previous.revoked);
+        if let Some(previous) = previous.filter(|previous| !previous.status.is_accepted()) {
+            ended(previous.prefix, previous.status == Status::Revoked);
         }
         tell_of_accepted(self.output, &issued.still_accepted);
         if let Some(key_file) = &issued.previous_key_file {

@@ -9,7 +9,7 @@ use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
 use crate::patience::{A_WHILE, within};
 use crate::settings::Reload;
-use crate::store::{Held, Pending, Previous, Record, Status, Transaction, Turn};
+use crate::store::{Held, Holdings, Pending, Record, Status, Transaction, Turn};
 use crate::trust::Obstacle;
 use crate::user::User;
 
@@ -28,8 +28,8 @@ pub struct NewParcel<'a> {
 /// A key that became the active one.
 pub struct Activated {
     pub record: Record,
-    /// The key that it replaced.
-    pub previous: Option<Previous>,
+    /// The key that it replaced, as it is now.
+    pub previous: Option<Held>,
     /// The user's older keys that are accepted all the same.
     pub still_accepted: Vec<Held>,
 }
@@ -136,24 +136,28 @@ fn unfinished(pending: &Pending, error: &Error) -> Error {
 pub fn complete(turn: &mut Turn<'_>, pending: &Pending, replaced: Option<Prefix>) -> Result<Activated> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
-        let current = transaction.current(user)?;
-        let (record, previous) = match current {
-            Some(done) if done.prefix == *prefix => {
-                let replaced = replaced.map(|replaced| transaction.held_with_prefix(replaced)).transpose()?;
-                (done, replaced.flatten().map(|(_, key)| Previous::that_is(&key)))
-            }
-            current => activate(transaction, pending, current.as_ref())?,
+        let Holdings { current, mut older, .. } = transaction.holdings(user)?;
+        let is_done = current.is_some_and(|current| current.prefix == *prefix);
+        let previous = if is_done {
+            let replaced = replaced.map(|replaced| transaction.held_with_prefix(replaced)).transpose()?;
+            replaced.flatten().map(|(_, key)| key)
+        } else {
+            let previous = activate(transaction, pending, current.as_ref())?;
+            older.extend(previous.filter(|previous| previous.status.is_accepted()));
+            previous
         };
-        let still_accepted = transaction.accepted_but(user, *prefix)?;
-        Ok(Activated { record, previous, still_accepted })
+        let (status, stored) = (Status::Active, Status::Active);
+        let record = Record { status, stored, ..pending.key.clone() };
+        Ok(Activated { record, previous, still_accepted: older })
     })
 }
 
+/// Makes the pending key the active one in the place of the `current` one. Returns that as it is then.
 fn activate(
     transaction: &Transaction<'_>,
     pending: &Pending,
-    current: Option<&Record>,
-) -> Result<(Record, Option<Previous>)> {
+    current: Option<&Held>,
+) -> Result<Option<Held>> {
     let Record { prefix, user, .. } = &pending.key;
     if pending.key.expires_at.is_some_and(|expiry| expiry <= transaction.now()) {
         let message = format!("{prefix} of {user} has expired before its delivery was done");
@@ -161,13 +165,8 @@ fn activate(
             Error::new(Code::DeliveryPending, message).hint(format!("run `apikey refresh {user}` again"))
         );
     }
-    let retire = |current| transaction.retire(current, pending.grace);
-    let previous = current.map(retire).transpose()?;
-    if !transaction.activate(pending)? {
-        return Err(not_pending(&pending.key));
-    }
-    let (status, stored) = (Status::Active, Status::Active);
-    Ok((Record { status, stored, ..pending.key.clone() }, previous))
+    let previous = current.map(|current| transaction.retire(user, current, pending.grace)).transpose()?;
+    if transaction.activate(pending)? { Ok(previous) } else { Err(not_pending(&pending.key)) }
 }
 
 /// Revokes a pending key, and only then removes its stage, where that can be reached. What it was to bring

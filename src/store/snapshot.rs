@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
 use super::record::{
-    self, Held, Listed, Pending, Record, held_columns, key_columns, key_file_columns, settings_columns,
+    self, Held, Listed, Pending, Record, Status, held_columns, key_columns, key_file_columns,
+    settings_columns,
 };
 use super::{Location, failure};
 use crate::error::{Error, Result};
@@ -18,6 +19,17 @@ pub struct Snapshot<'store> {
     pub(super) connection: &'store Connection,
     pub(super) location: &'store Location,
     pub(super) now: Timestamp,
+}
+
+/// What a user has.
+#[derive(Default)]
+pub struct Holdings {
+    /// The current key, be it expired.
+    pub current: Option<Held>,
+    /// The one that is on its way into a file.
+    pub pending: Option<Held>,
+    /// Those that are retiring.
+    pub older: Vec<Held>,
 }
 
 /// The settings in force for a current key, and those that come with a pending one.
@@ -91,7 +103,7 @@ impl<'store> Snapshot<'store> {
         let known: Vec<Prefix> = held.iter().map(|key| key.prefix).collect();
         let by_user = self.all(HELD_BY_USER, [user.as_str()], Held::read)?;
         held.extend(by_user.into_iter().filter(|key| !known.contains(&key.prefix)));
-        held.sort_by_key(|key| key.stored != record::Status::Active);
+        held.sort_by_key(|key| key.stored != Status::Active);
         Ok(held)
     }
 
@@ -102,10 +114,18 @@ impl<'store> Snapshot<'store> {
         Ok(self.all(sql, [prefix.bits()], read)?.pop())
     }
 
-    /// The keys of the user that are accepted, but for the one with this prefix.
-    pub fn accepted_but(&self, user: &User, prefix: Prefix) -> Result<Vec<Held>> {
-        let other = |key: &Held| key.status.is_accepted() && key.prefix != prefix;
-        Ok(self.held(user)?.into_iter().filter(other).collect())
+    /// The same, by what each is to the user.
+    pub fn holdings(&self, user: &User) -> Result<Holdings> {
+        let mut holdings = Holdings::default();
+        for key in self.held(user)? {
+            match key.stored {
+                Status::Active => holdings.current = Some(key),
+                Status::Pending => holdings.pending = Some(key),
+                _ if key.status.is_accepted() => holdings.older.push(key),
+                _ => {}
+            }
+        }
+        Ok(holdings)
     }
 
     /// Whether the user (anyone, where that is `None`) ever had a key that is still known.
@@ -133,16 +153,22 @@ impl<'store> Snapshot<'store> {
     /// alone, and left out.
     pub fn pending(&self) -> Result<Vec<Pending>> {
         // As a literal, so that SQLite can use the index of those.
-        let sql = concat!(
+        let sql = "SELECT prefix FROM keys WHERE status = 'pending'";
+        let prefixes = self.all(sql, (), |row, _| row.get::<_, i64>(0))?;
+        let delivery = concat!(
             "SELECT ",
             key_columns!(),
             ", ",
             settings_columns!(),
             ", grace_ms, reload_pending FROM keys JOIN settings ON settings.user = keys.user \
-             AND pending_key = keys.prefix WHERE status = 'pending'"
+             AND pending_key = keys.prefix WHERE keys.prefix = ?1"
         );
         let readable = |row: &Row<'_>, now| Ok(Pending::read(row, now).ok());
-        Ok(self.all(sql, (), readable)?.into_iter().flatten().collect())
+        let mut pending = Vec::new();
+        for prefix in prefixes {
+            pending.extend(self.all(delivery, [prefix], readable)?.into_iter().flatten());
+        }
+        Ok(pending)
     }
 
     /// The file that the key with this prefix is on its way into, where that can be told.

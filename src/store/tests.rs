@@ -382,7 +382,7 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
     let kept = write(&|transaction| {
         let pending = transaction.pending()?.remove(0);
         assert_eq!(pending.settings, second);
-        transaction.retire(&transaction.current(&user)?.unwrap(), Duration::ZERO)?;
+        transaction.retire(&user, &transaction.holdings(&user)?.current.unwrap(), Duration::ZERO)?;
         assert!(transaction.activate(&pending)?);
         assert!(!transaction.activate(&pending)?, "it is not pending any more");
         Ok(())

@@ -51,26 +51,6 @@ pub struct NewDelivery<'a> {
     pub reload_pending: bool,
 }
 
-/// A key that was replaced.
-#[derive(Clone, Debug)]
-pub struct Previous {
-    /// Its first 15 characters.
-    pub prefix: Prefix,
-    /// Whether it was revoked by this: not where it has a grace period, or had expired before.
-    pub revoked: bool,
-    /// Until when it is still accepted; `None` where it is not.
-    pub valid_until: Option<Timestamp>,
-}
-
-impl Previous {
-    /// A key that was replaced before, as it is now.
-    pub(crate) fn that_is(key: &Held) -> Self {
-        let accepted = key.status.is_accepted();
-        let valid_until = key.until().filter(|_| accepted);
-        Previous { prefix: key.prefix, revoked: key.status == Status::Revoked, valid_until }
-    }
-}
-
 impl<'store> Deref for Transaction<'store> {
     type Target = Snapshot<'store>;
 
@@ -116,24 +96,23 @@ impl Transaction<'_> {
     }
 
     /// Takes the current key out of its place. It is accepted for `grace` more, but not past its own
-    /// expiry.
-    pub fn retire(&self, current: &Record, grace: Duration) -> Result<Previous> {
-        let (user, held) = (&current.user, Held::from(current));
-        let accepted = held.status.is_accepted();
-        let retires = accepted && !grace.is_zero();
-        let valid_until = match (retires.then(|| later(self.now, grace)).transpose()?, current.expires_at) {
-            (Some(until), Some(expiry)) => Some(until.min(expiry)),
-            (until, _) => until,
-        };
-        match valid_until {
-            Some(until) => {
-                self.set_status(held.prefix, Status::Retiring, Some(until))?;
-                self.record("retired", user, &held, Some(until), None)?;
-            }
-            None if accepted => self.revoke(user, &held)?,
-            None => self.set_status(held.prefix, Status::Expired, None)?,
+    /// expiry. Returns it as it is then.
+    pub fn retire(&self, user: &User, current: &Held, grace: Duration) -> Result<Held> {
+        if !current.status.is_accepted() {
+            self.set_status(current.prefix, Status::Expired, None)?;
+            return Ok(Held { stored: Status::Expired, ..*current });
         }
-        Ok(Previous { prefix: current.prefix, revoked: accepted && valid_until.is_none(), valid_until })
+        if grace.is_zero() {
+            self.revoke(user, current)?;
+            let status = Status::Revoked;
+            return Ok(Held { status, stored: status, revoked_at: Some(self.now), ..*current });
+        }
+        let until = later(self.now, grace)?;
+        let until = current.expires_at.map_or(until, |expiry| until.min(expiry));
+        let status = Status::Retiring;
+        self.set_status(current.prefix, status, Some(until))?;
+        self.record("retired", user, current, Some(until), None)?;
+        Ok(Held { status, stored: status, revoked_at: Some(until), ..*current })
     }
 
     /// Revokes a key at once and for good. What was revoked before keeps its time. What a pending one was to

@@ -14,6 +14,7 @@ use crate::cli::settings_args::SettingsArgs;
 use crate::cli::{json, prompt};
 use crate::error::Result;
 use crate::key::{Key, Prefix, listed};
+use crate::store::{Held, Status};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -119,9 +120,11 @@ fn write_json(out: &mut dyn std::io::Write, issued: &Issued, key: Option<&Key>) 
     let previous = issued.previous.as_ref();
     let refreshed = RefreshedJson {
         issued: IssuedJson::new(issued, key),
-        previous_key_revoked: previous.is_some_and(|previous| previous.revoked),
+        previous_key_revoked: previous.is_some_and(|previous| previous.status == Status::Revoked),
         previous_key_prefix: previous.map(|previous| previous.prefix),
-        previous_key_valid_until: previous.and_then(|previous| previous.valid_until),
+        previous_key_valid_until: previous
+            .filter(|previous| previous.status.is_accepted())
+            .and_then(Held::until),
     };
     json::write_line(out, &refreshed)
 }
