@@ -9,8 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// Signals that are held off until this is dropped: those that came act then, but for a Ctrl-C that was
-/// taken.
+/// Signals that are held off until this is dropped: those that came act then, but for one that was taken.
 pub struct HeldOff {
     interrupt: SignalFd,
     ending: SignalFd,
@@ -68,10 +67,13 @@ impl HeldOff {
         })
     }
 
-    /// Takes a Ctrl-C that came: it does nothing any more.
-    #[cfg(feature = "cli")]
-    pub fn take_interrupt(&self) -> io::Result<()> {
-        self.interrupt.read_signal()?;
+    /// Takes the signal that woke: it does nothing any more.
+    pub fn take(&self, woken: &Woken) -> io::Result<()> {
+        match woken {
+            Woken::ByInterrupt => self.interrupt.read_signal().map(drop)?,
+            Woken::ByEnding => self.ending.read_signal().map(drop)?,
+            Woken::Ready | Woken::TimedOut => {}
+        }
         Ok(())
     }
 }

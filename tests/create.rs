@@ -193,3 +193,22 @@ fn a_reader_that_does_not_read_is_waited_for_as_long_as_was_said_and_no_key_is_i
     drop(reader);
     assert_eq!(host.accepted(), 1);
 }
+
+#[test]
+fn a_long_answer_that_nobody_reads_keeps_nobody_waiting_either() {
+    let (host, _) = Host::with_key_of("alice");
+    host.execute(
+        "WITH RECURSIVE numbers (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT 60)
+         INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
+         SELECT value, randomblob(32), printf('01a202c4-2cbf-7a53-9e0f-%012x', value), 'alice', 'retiring',
+             '2999-01-01T00:00:00.000Z'
+         FROM numbers",
+    );
+    let (reader, writer) = std::io::pipe().unwrap();
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let refresh = ["refresh", "alice", "--yes", "--json", "--timeout", "300ms"];
+    let outcome = host.apikey(&refresh).stdout_to(writer).run();
+    assert_eq!((outcome.status, outcome.code().as_str()), (8, "UNDELIVERABLE"), "{outcome:?}");
+    drop(reader);
+    assert_eq!(host.accepted(), 61);
+}

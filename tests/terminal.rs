@@ -298,6 +298,16 @@ fn a_refresh_of_who_has_no_key_asks_and_says_so() {
 }
 
 #[test]
+fn a_refresh_that_is_cancelled_makes_no_database() {
+    let host = Host::new();
+    let mut terminal = Terminal::apikey(&host, "refresh alice");
+    terminal.expect("alice has no key. Issue one? [y/N]");
+    terminal.types("n\r");
+    let (shown, status) = terminal.ends();
+    assert_eq!((status, host.names().len()), (10, 0), "{shown}");
+}
+
+#[test]
 fn standard_output_holds_the_key_alone_where_it_is_no_terminal() {
     let (host, _) = Host::with_key_of("alice");
     let mut terminal = Terminal::run(&host, "exec \"$0\" refresh alice >key", &[]);

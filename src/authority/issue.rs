@@ -66,8 +66,9 @@ pub(super) struct Issue<'a> {
 pub(super) enum Replace<'a> {
     /// None may be active.
     Nothing,
-    /// It is accepted that much longer. If it is none of those that were agreed on, nothing is issued.
-    Current { grace: Duration, agreed: Option<&'a [Prefix]> },
+    /// It is accepted that much longer. If it is none of those that were agreed on, nothing is issued; nor
+    /// where there was one that was `seen`, and is revoked since.
+    Current { grace: Duration, agreed: Option<&'a [Prefix]>, seen: Option<Prefix> },
 }
 
 /// What [`Authority::create`](super::Authority::create) does.
@@ -131,15 +132,18 @@ impl Issue<'_> {
         let key = new_key(turn)?;
         let Issue { user, previous_owners, only_a_key, .. } = *self;
         let parcel = NewParcel { key: &key, user, key_file, previous_owners, only_a_key };
+        let mut replaced = self.ended();
         let pending = send(turn, &parcel, |transaction| {
             // The second transaction must not fail for it.
             later(transaction.now(), self.grace())?;
             let current = self.replaceable(transaction)?.current;
+            replaced = current.map(|current| current.prefix).or(replaced);
             let reload_pending = self.tell_by.is_some();
             let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
             transaction.insert_pending(&key, &self.new_key(current), &delivery)
         })?;
-        let activated = tell_and_activate(turn, &pending, self.tell_by, recipient.reload_stderr())?;
+        let stderr = recipient.reload_stderr();
+        let activated = tell_and_activate(turn, &pending, replaced, self.tell_by, stderr)?;
         Ok(self.issued(activated, Some(key_file.clone())))
     }
 
@@ -166,6 +170,11 @@ impl Issue<'_> {
                 return Err(key_exists(self.user, active));
             }
             (Replace::Current { agreed, .. }, Some(current)) => check_agreed(self.user, current, *agreed)?,
+            (Replace::Current { seen: Some(seen), .. }, None) => {
+                let message = format!("{seen} of {} was revoked meanwhile, so none was issued", self.user);
+                return Err(Error::new(Code::NoKey, message)
+                    .hint(format!("`apikey refresh {}` issues one all the same", self.user)));
+            }
             _ => {}
         }
         match &holdings.pending {

@@ -45,17 +45,20 @@ pub(super) fn revoke_first(
     recipient: &dyn Recipient,
 ) -> Result<Ended> {
     let Order { user, changes } = &refresh.order;
-    let (kept, newest) = store.read_beside_writers(clock()?, |snapshot| {
-        // Nothing that is kept is a reason not to revoke.
-        let kept = snapshot.settings(user).unwrap_or_default();
+    let known = store.read_beside_writers(clock()?, |snapshot| {
+        let kept = snapshot.settings(user)?;
         let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);
         let newest = pending.map_or_else(|| kept.clone(), |pending| pending.settings);
         Ok::<_, Error>((kept, newest))
-    })?;
-    let owners = [owner(&kept), owner(&newest)];
-    if changes.of(newest)?.key_file.is_none() {
-        // What is known to reach nobody ends nothing.
-        recipient.check(&store.location().files())?;
+    });
+    let mut owners = [None; 2];
+    // What cannot be read is no reason not to revoke.
+    if let Ok((kept, newest)) = known {
+        owners = [owner(&kept), owner(&newest)];
+        if changes.of(newest)?.key_file.is_none() {
+            // What is known to reach nobody ends nothing.
+            recipient.check(&store.location().files())?;
+        }
     }
     let agreed = refresh.agreed.as_deref();
     let revoked = revoke(store, clock, &Subject::User(user.clone()), agreed)?;
@@ -72,7 +75,8 @@ pub(super) fn refresh(
 ) -> Result<Issued> {
     let Order { user, changes } = &refresh.order;
     let agreed = refresh.agreed.as_deref();
-    if let Some(pending) = waiting.filter(|waiting| waiting.is_in_place()).map(|waiting| &waiting.pending)
+    let in_place = waiting.filter(|waiting| waiting.is_in_place() && !refresh.revoke_first);
+    if let Some(pending) = in_place.map(|waiting| &waiting.pending)
         && let Some(settings) = refresh.settings_met_by(pending)?
     {
         return finish(turn, Pending { settings, ..pending.clone() }, refresh, recipient);
@@ -99,7 +103,11 @@ pub(super) fn refresh(
         tell_by,
         replace: match refresh.revoke_first {
             true => Replace::Nothing,
-            false => Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed },
+            false => Replace::Current {
+                grace: refresh.grace.unwrap_or_default(),
+                agreed,
+                seen: current.map(|current| current.prefix),
+            },
         },
         revoked_first: ended.keys,
     };
@@ -120,7 +128,8 @@ fn finish(
     if let Some(reload) = tell_by {
         refresh.check_may_run(reload, turn)?;
     }
-    let activated = tell_and_activate(turn, &waiting, tell_by, recipient.reload_stderr())?;
+    let (replaced, stderr) = (current.map(|current| current.prefix), recipient.reload_stderr());
+    let activated = tell_and_activate(turn, &waiting, replaced, tell_by, stderr)?;
     Ok(Issued { was_waiting: true, ..Issued::new(activated, Some(waiting.key_file)) })
 }
 

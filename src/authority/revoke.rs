@@ -1,14 +1,15 @@
 //! Revoking what a user has.
 //!
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
-//! no file is looked at before it is done.
+//! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
 use super::show::{no_key, no_such_key};
 use crate::delivery::discard;
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::key_file::KeyFile;
-use crate::store::{Held, Snapshot, Status, Store};
+use crate::patience::{A_WHILE, within};
+use crate::store::{Held, Look, Snapshot, Status, Store, Transaction};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -22,9 +23,15 @@ pub struct Revoked {
     pub keys: Vec<Held>,
     /// The user's keys that are accepted all the same.
     pub still_accepted: Vec<Held>,
-    /// The file that the current key was in, or that a pending one was on its way to.
-    pub key_file: Option<KeyFile>,
+    /// The files that hold one of them, as far as that could be seen at once.
+    pub key_files: Vec<KeyFile>,
+    /// Damage let nothing be done but to let them expire now: a clock that goes back would bring them to
+    /// life.
+    pub by_time: bool,
 }
+
+/// What was revoked, and the files to look at: the one that is kept, and those that a key was on its way to.
+type Done = (Revoked, Option<KeyFile>, Vec<(Prefix, KeyFile)>);
 
 /// What [`Authority::revoke`](super::Authority::revoke) does.
 pub(super) fn revoke(
@@ -33,40 +40,127 @@ pub(super) fn revoke(
     subject: &Subject,
     agreed: Option<&[Prefix]>,
 ) -> Result<Revoked> {
-    let (revoked, under_way) = store.write_at_once(clock, |transaction| {
-        let (user, held) = find(transaction, subject)?;
-        let pending: Vec<Prefix> =
-            held.iter().filter(|key| key.stored == Status::Pending).map(|key| key.prefix).collect();
-        let file_of = |prefix: &Prefix| Some((*prefix, transaction.key_file_of_pending(&user, *prefix)?));
-        let under_way: Vec<(Prefix, KeyFile)> = pending.iter().filter_map(file_of).collect();
-        if matches!(subject, Subject::User(_)) {
-            pending.iter().try_for_each(|key| transaction.keep_where_delivered(&user, *key))?;
-        }
-        let of_pending = under_way.first().map(|(_, key_file)| key_file.clone());
-        let of_current = || transaction.key_file(&user).ok().flatten();
-        let had_current = held.iter().any(|key| key.stored == Status::Active);
-        let key_file = of_pending.or_else(|| of_current().filter(|_| had_current));
-        // Those whose time is over too: by the clock alone they are not revoked for good.
-        held.iter().try_for_each(|key| transaction.revoke(&user, key))?;
-        let keys = still_to_revoke(held);
-        keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
-        let still_accepted = match subject {
-            Subject::User(_) => Vec::new(),
-            Subject::Key(_) => {
-                transaction.held(&user)?.into_iter().filter(|key| key.status.is_accepted()).collect()
+    let end_by = |looks: &[Look], manner, store: &mut Store| {
+        store.write_at_once(clock, |transaction| end(transaction, looks, manner, subject, agreed))
+    };
+    let is_damage = |done: &Result<Done>| done.as_ref().is_err_and(|error| error.code() == Code::DbError);
+    let mut done = end_by(&Look::QUICK, Manner::Whole, store);
+    if is_damage(&done) {
+        let looks = looks_past_damage(store, clock, subject)?;
+        for manner in [Manner::Whole, Manner::Bare, Manner::ByTime] {
+            done = end_by(&looks, manner, store);
+            if !is_damage(&done) {
+                break;
             }
-        };
-        Ok((Revoked { user, keys, still_accepted, key_file }, under_way))
-    })?;
-    for (prefix, key_file) in under_way {
-        discard(prefix, key_file);
+        }
     }
-    Ok(revoked)
+    done.map(with_key_files)
+}
+
+/// How much of a revocation is done: less, where damage keeps more from being done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// All of it.
+    Whole,
+    /// The keys are revoked, and that is all; it is not written down either.
+    Bare,
+    /// The keys expire now, where not even their status can be written.
+    ByTime,
+}
+
+fn end(
+    transaction: &Transaction<'_>,
+    looks: &[Look],
+    manner: Manner,
+    subject: &Subject,
+    agreed: Option<&[Prefix]>,
+) -> Result<Done> {
+    let (user, held, is_one_left_out) = find(transaction, looks, subject)?;
+    // Those whose time is over too: by the clock alone they are not revoked for good.
+    let by_time = manner == Manner::ByTime;
+    if by_time {
+        transaction.end_by_time(&held)?
+    } else {
+        transaction.end(&held)?
+    }
+    let keys = still_to_revoke(held.clone());
+    keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
+    if manner != Manner::Whole {
+        let revoked = Revoked { user, keys, still_accepted: Vec::new(), key_files: Vec::new(), by_time };
+        return Ok((revoked, None, Vec::new()));
+    }
+    // From here on nothing that makes no sense is a reason not to revoke.
+    let kept = transaction.key_file(&user).ok().flatten();
+    let pending = held.iter().filter(|key| key.stored == Status::Pending).map(|key| key.prefix);
+    let file_of = |prefix| Some((prefix, transaction.key_file_of_pending(&user, prefix)?));
+    let under_way: Vec<(Prefix, KeyFile)> = pending.clone().filter_map(file_of).collect();
+    let mut still_accepted = Vec::new();
+    match subject {
+        Subject::User(_) => {
+            for key in pending {
+                let _ = transaction.keep_where_delivered(&user, key);
+            }
+            if is_one_left_out {
+                transaction.revoke_unreadable(&user)?;
+            }
+        }
+        Subject::Key(_) => {
+            let others = transaction.held(&user).unwrap_or_default();
+            still_accepted = others.into_iter().filter(|key| key.status.is_accepted()).collect();
+        }
+    }
+    transaction.ended(&user, &held)?;
+    Ok((Revoked { user, keys, still_accepted, key_files: Vec::new(), by_time }, kept, under_way))
+}
+
+/// The looks that can be had where something is damaged: each is tried by itself, since SQLite does nothing
+/// more in a transaction that has met damage.
+fn looks_past_damage(
+    store: &mut Store,
+    clock: fn() -> Result<Timestamp>,
+    subject: &Subject,
+) -> Result<Vec<Look>> {
+    let mut looks = vec![Look::Through];
+    if let Subject::User(user) = subject {
+        for look in Look::QUICK {
+            if store.read_beside_writers(clock()?, |snapshot| snapshot.held_by(&[look], user)).is_ok() {
+                looks.push(look);
+            }
+        }
+    }
+    // An index in which the change of a status is to be written may be the one. Where that fails, the
+    // revocation says so.
+    let _ = store.write_at_once(clock, |transaction| transaction.remake_indexes());
+    Ok(looks)
+}
+
+/// Removes what was staged, and looks which files hold a key that was revoked.
+fn with_key_files((revoked, kept, under_way): Done) -> Revoked {
+    let prefixes: Vec<Prefix> = revoked.keys.iter().map(|key| key.prefix).collect();
+    let look = move || {
+        under_way.iter().for_each(|(prefix, key_file)| discard(*prefix, key_file));
+        let files = kept.into_iter().chain(under_way.into_iter().map(|(_, key_file)| key_file));
+        let mut holding: Vec<KeyFile> = Vec::new();
+        for file in files.filter(|file| holds_one_of(file, &prefixes)) {
+            if holding.iter().all(|known| known.path() != file.path()) {
+                holding.push(file);
+            }
+        }
+        holding
+    };
+    // A file system that does not answer is not to keep what is done from being said.
+    let key_files = within(A_WHILE, look).ok().flatten().unwrap_or_default();
+    Revoked { key_files, ..revoked }
+}
+
+fn holds_one_of(key_file: &KeyFile, prefixes: &[Prefix]) -> bool {
+    let key = KeyFile::read(key_file.path().as_ref());
+    key.is_ok_and(|key| key.is_some_and(|key| prefixes.contains(&key.prefix())))
 }
 
 /// What it would revoke.
 pub(super) fn revocable(snapshot: &Snapshot<'_>, subject: &Subject) -> Result<(User, Vec<Held>)> {
-    find(snapshot, subject).map(|(user, held)| (user, still_to_revoke(held)))
+    find(snapshot, &Look::QUICK, subject).map(|(user, held, _)| (user, still_to_revoke(held)))
 }
 
 /// That there was nothing to revoke.
@@ -93,14 +187,18 @@ pub(super) fn check_agreed(user: &User, key: &Held, agreed: Option<&[Prefix]>) -
         .hint("nothing was done; run it again to be asked about that key too"))
 }
 
-/// Whose it is about, and what of that is not revoked for good.
-fn find(snapshot: &Snapshot<'_>, subject: &Subject) -> Result<(User, Vec<Held>)> {
+/// Whose it is about, what of that is not revoked for good, and whether a row was left out that makes no
+/// sense.
+fn find(snapshot: &Snapshot<'_>, looks: &[Look], subject: &Subject) -> Result<(User, Vec<Held>, bool)> {
     match subject {
-        Subject::User(user) => Ok((user.clone(), snapshot.held_by_any_index(user)?)),
+        Subject::User(user) => {
+            let (held, is_one_left_out) = snapshot.held_by(looks, user)?;
+            Ok((user.clone(), held, is_one_left_out))
+        }
         Subject::Key(prefix) => {
             let (user, key) = snapshot.held_with_prefix(*prefix)?.ok_or_else(|| no_such_key(*prefix))?;
             let held = if key.stored.is_accepted() { vec![key] } else { Vec::new() };
-            Ok((user, held))
+            Ok((user, held, false))
         }
     }
 }

@@ -54,7 +54,7 @@ pub struct Global {
 
     /// Wait this long for another writer
     ///
-    /// Durations read 90d, 12h, 30m or 1h 30m.
+    /// And, while others wait in turn, for whoever reads the output. Durations read 90d, 12h, 30m or 1h 30m.
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     #[arg(display_order = LAST)]
     pub timeout: Duration,
@@ -171,7 +171,7 @@ const LONGEST: Duration = Duration::from_secs(1000 * 31_557_600);
 /// A duration such as `90d`, `12h` or `1h 30m`, to the millisecond.
 pub fn duration(text: &str) -> std::result::Result<Duration, String> {
     let mut units = text.split(|c: char| !c.is_alphabetic());
-    if units.any(|unit| matches!(unit, "M" | "month" | "months")) {
+    if units.any(|unit| unit == "M" || ["month", "months"].contains(&unit.to_lowercase().as_str())) {
         return Err("a month is not always as long: write 30d, or 1m for a minute".into());
     }
     match humantime::parse_duration(text) {

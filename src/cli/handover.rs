@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -27,6 +27,8 @@ pub type ToJson = fn(&mut dyn Write, &Issued, Option<&Key>) -> io::Result<()>;
 pub struct Caller<'a> {
     output: &'a Output,
     timeout: Duration,
+    /// How long is left for what is said while others wait.
+    patience: Duration,
     to_json: ToJson,
     /// Only what is over is told: about the rest somebody is told again before long.
     only_what_is_over: bool,
@@ -35,7 +37,13 @@ pub struct Caller<'a> {
 impl<'a> Caller<'a> {
     /// Who runs a command that issues.
     pub fn new(output: &'a Output, global: &Global, to_json: ToJson) -> Self {
-        Caller { output, timeout: global.timeout, to_json, only_what_is_over: false }
+        Caller {
+            output,
+            timeout: global.timeout,
+            patience: global.timeout,
+            to_json,
+            only_what_is_over: false,
+        }
     }
 
     /// Who runs a command that issues nothing.
@@ -43,8 +51,8 @@ impl<'a> Caller<'a> {
         Self::new(output, global, |_, _, _| Ok(()))
     }
 
-    /// Who is about to be asked.
-    pub fn asked(output: &'a Output, global: &Global) -> Self {
+    /// Who hears of the rest by other means.
+    pub fn of_what_is_over(output: &'a Output, global: &Global) -> Self {
         Caller { only_what_is_over: true, ..Self::of_no_key(output, global) }
     }
 
@@ -82,7 +90,7 @@ impl<'a> Caller<'a> {
         }
         tell_of_accepted(self.output, &issued.still_accepted);
         if let Some(key_file) = &issued.previous_key_file {
-            self.output.note(&format!("The last key went to {}, and is there yet.", key_file.path()));
+            self.output.note(&format!("The last key went to {}: remove it there.", key_file.path()));
         }
     }
 }
@@ -113,15 +121,20 @@ impl Recipient for Caller<'_> {
         };
         written.map_err(|error| Error::new(Code::InternalError, format!("cannot write the key: {error}")))?;
         let unused = rest.len();
-        self.output.secret(&buffer[..buffer.len() - unused], self.timeout)
+        let length = buffer.len() - unused;
+        buffer.truncate(length);
+        self.output.secret(buffer, self.timeout)
     }
 
     fn hear(&mut self, delivery: &Delivery) {
-        if delivery.is_over() {
-            self.output.note_within(self.timeout, &format!("{delivery}."));
-        } else if !self.only_what_is_over {
-            self.output.note_within(self.timeout, &delivery.to_string());
-        }
+        let note = match delivery.is_over() {
+            true => format!("{delivery}."),
+            false if self.only_what_is_over => return,
+            false => delivery.to_string(),
+        };
+        let began = Instant::now();
+        self.output.note_within(self.patience, &note);
+        self.patience = self.patience.saturating_sub(began.elapsed());
     }
 
     /// With JSON there is nothing else anywhere.

@@ -10,12 +10,17 @@ use std::time::Duration;
 use nix::sys::stat::{FileStat, SFlag, fstat, makedev};
 use nix::unistd::fsync;
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::json;
 use super::stream::{self, Stderr, Stdout};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
+use crate::patience::{A_WHILE, within};
 use crate::text::printable;
+
+/// As many bytes as a pipe that is ready takes without waiting: pipe(7).
+const PIPE_BUF: usize = 4096;
 
 /// Where output goes, and in which form.
 #[derive(Debug)]
@@ -50,8 +55,14 @@ impl Output {
     /// The same from inside a turn at writing: who does not read it keeps nobody waiting for longer than
     /// `timeout`.
     pub fn note_within(&self, timeout: Duration, line: &str) {
-        if !self.json && !self.quiet && stream::takes_more(io::stderr(), timeout).unwrap_or(true) {
-            say(&printable(line));
+        if self.json || self.quiet || !stream::takes_more(io::stderr(), timeout).unwrap_or(true) {
+            return;
+        }
+        let line = printable(line).into_owned();
+        if line.len() < PIPE_BUF {
+            say(&line);
+        } else {
+            let _ = within(timeout, move || say(&line));
         }
     }
 
@@ -127,19 +138,25 @@ impl Output {
     /// Writes a secret to standard output in one write, past every buffer that would keep a copy; into a
     /// regular file so that a power cut does not undo it. Who does not read it is waited for as long as
     /// `timeout`.
-    pub fn secret(&self, secret: &[u8], timeout: Duration) -> Result<()> {
+    pub fn secret(&self, secret: Zeroizing<Vec<u8>>, timeout: Duration) -> Result<()> {
         let cannot = |error: io::Error| undeliverable(&format!("cannot write to standard output: {error}"));
-        // A pipe that is ready takes 4096 bytes without waiting: pipe(7), PIPE_BUF.
+        let is_unread = || undeliverable("nobody reads standard output");
         if !stream::takes_more(io::stdout(), timeout).map_err(cannot)? {
-            return Err(undeliverable("nobody reads standard output"));
+            return Err(is_unread());
         }
-        if Stdout.write(secret).map_err(cannot)? < secret.len() {
-            return Err(undeliverable("standard output took only a part of the key"));
-        }
-        match SFlag::from_bits_truncate(stdout_status()?.st_mode & SFlag::S_IFMT.bits()) {
-            SFlag::S_IFREG => fsync(io::stdout()).map_err(|error| cannot(error.into())),
+        let kind = SFlag::from_bits_truncate(stdout_status()?.st_mode & SFlag::S_IFMT.bits());
+        let is_short = secret.len() <= PIPE_BUF;
+        let write = move || match Stdout.write(&secret)? {
+            written if written < secret.len() => Err(io::Error::other("it took only a part of the key")),
+            _ if kind == SFlag::S_IFREG => Ok(fsync(io::stdout())?),
             _ => Ok(()),
-        }
+        };
+        let written = match kind {
+            SFlag::S_IFREG => within(timeout.max(A_WHILE), write).map_err(cannot)?,
+            _ if is_short => Some(write()),
+            _ => within(timeout, write).map_err(cannot)?,
+        };
+        written.ok_or_else(is_unread)?.map_err(cannot)
     }
 }
 

@@ -80,10 +80,7 @@ fn read_line(signals: &HeldOff, line: &mut [u8]) -> io::Result<Option<usize>> {
     let mut length = 0;
     while length < line.len() {
         match signals.wait(io::stdin().as_fd(), PollTimeout::NONE)? {
-            Woken::ByInterrupt => {
-                signals.take_interrupt()?;
-                return Ok(None);
-            }
+            woken @ Woken::ByInterrupt => return signals.take(&woken).map(|()| None),
             Woken::ByEnding | Woken::TimedOut => return Ok(None),
             Woken::Ready => {}
         }

@@ -89,7 +89,7 @@ pub struct SettingsArgs {
 
     /// End that command after this long, 2m unless set
     ///
-    /// It ends with its children, and has failed then.
+    /// It ends with its children, but for one that has left its process group, and has failed then.
     #[arg(long, value_name = "DURATION", value_parser = some_duration, hide_short_help = true)]
     reload_timeout: Option<Duration>,
 }

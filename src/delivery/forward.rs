@@ -7,7 +7,6 @@ use super::{Delivery, End, reload};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
-use crate::patience::{A_WHILE, within};
 use crate::settings::Reload;
 use crate::store::{Held, Holdings, Pending, Record, Status, Transaction, Turn};
 use crate::trust::Obstacle;
@@ -61,17 +60,23 @@ pub fn send(
         // What a file system reports is not always what it did: what the file holds counts.
         match target.holds(&pending.key.key_hash) {
             Ok(true) => {}
-            Ok(false) if give_up(turn, &pending, Some(&target), false).is_ok() => {
-                return Err(none_issued(obstacle));
+            Ok(false) => {
+                return Err(match give_up(turn, &pending, Some(&target), false) {
+                    Ok(()) => none_issued(obstacle),
+                    Err(error) if error.code() == Code::NoKey => error,
+                    Err(_) => stuck_in_stage(&target, &pending, &obstacle),
+                });
             }
-            _ => {
-                let why = format!("it lies in {}: {}", target.stage(prefix).display(), obstacle.reason);
-                return Err(Delivery::of(&pending, End::Stuck(why)).error());
-            }
+            Err(_) => return Err(stuck_in_stage(&target, &pending, &obstacle)),
         }
     }
     target.sync().map_err(|obstacle| Delivery::of(&pending, End::Stuck(obstacle.reason)).error())?;
     Ok(pending)
+}
+
+fn stuck_in_stage(target: &Target, pending: &Pending, obstacle: &Obstacle) -> Error {
+    let why = format!("it lies in {}: {}", target.stage(pending.key.prefix).display(), obstacle.reason);
+    Delivery::of(pending, End::Stuck(why)).error()
 }
 
 /// Opens the file's folder, and removes from it the stages of this file whose keys nobody accepts: a run
@@ -99,24 +104,27 @@ fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, 
 }
 
 /// Tells the reader of a key that is in its file, where there is a command for that, and makes the key
-/// the active one: steps 4 and 5.
+/// the active one: steps 4 and 5. `replaced` is the key in whose place it was issued.
 pub fn tell_and_activate(
     turn: &mut Turn<'_>,
     pending: &Pending,
+    replaced: Option<Prefix>,
     tell_by: Option<&Reload>,
     stderr: Stdio,
 ) -> Result<Activated> {
-    let mut replaced = None;
     if let Some(command) = tell_by {
-        let current = turn.read(|snapshot| snapshot.current(&pending.key.user))?;
-        replaced = current.map(|current| current.prefix);
         let (told, turn_again) = turn.let_others_go_first(|| reload::run(command, pending, stderr));
         turn_again.map_err(|error| unfinished(pending, &error))?;
         if let Err(why) = told {
             // Where another run has told the reader meanwhile, it is done.
-            let current = turn.read(|snapshot| snapshot.current(&pending.key.user))?;
-            if current.is_none_or(|current| current.prefix != pending.key.prefix) {
-                return Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error());
+            let Record { prefix, .. } = pending.key;
+            let found = turn.read(|snapshot| snapshot.held_with_prefix(prefix))?;
+            match found.map(|(_, key)| key.stored) {
+                Some(Status::Pending) => {
+                    return Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error());
+                }
+                Some(Status::Active) => {}
+                _ => return Err(not_pending(&pending.key)),
             }
         }
     }
@@ -131,21 +139,21 @@ fn unfinished(pending: &Pending, error: &Error) -> Error {
     Delivery::of(pending, End::Stuck(why)).error()
 }
 
-/// The second transaction. Where another run has done it, there is nothing to do; `replaced` is the key
-/// that it did it to.
+/// The second transaction. Where another run has done it, there is nothing to do.
 pub fn complete(turn: &mut Turn<'_>, pending: &Pending, replaced: Option<Prefix>) -> Result<Activated> {
     let Record { prefix, user, .. } = &pending.key;
     turn.write(|transaction| {
         let Holdings { current, mut older, .. } = transaction.holdings(user)?;
         let is_done = current.is_some_and(|current| current.prefix == *prefix);
-        let previous = if is_done {
-            let replaced = replaced.map(|replaced| transaction.held_with_prefix(replaced)).transpose()?;
-            replaced.flatten().map(|(_, key)| key)
-        } else {
-            let previous = activate(transaction, pending, current.as_ref())?;
+        let mut previous = None;
+        if !is_done {
+            previous = activate(transaction, pending, current.as_ref())?;
             older.extend(previous.filter(|previous| previous.status.is_accepted()));
-            previous
-        };
+        }
+        if let (None, Some(replaced)) = (previous, replaced) {
+            // Another run ended it.
+            previous = transaction.held_with_prefix(replaced)?.map(|(_, key)| key);
+        }
         let (status, stored) = (Status::Active, Status::Active);
         let record = Record { status, stored, ..pending.key.clone() };
         Ok(Activated { record, previous, still_accepted: older })
@@ -190,12 +198,9 @@ fn not_pending(key: &Record) -> Error {
 }
 
 /// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts the key
-/// in it, so that it is worth neither failing nor waiting for: the next delivery to this file removes it.
-pub fn discard(prefix: Prefix, key_file: KeyFile) {
-    let remove = move || {
-        let _ = Target::open(&key_file, [None; 2]).map(|target| target.remove_stage(prefix));
-    };
-    let _ = within(A_WHILE, remove);
+/// in it, so that it is not worth failing for: the next delivery to this file removes it.
+pub fn discard(prefix: Prefix, key_file: &KeyFile) {
+    let _ = Target::open(key_file, [None; 2]).map(|target| target.remove_stage(prefix));
 }
 
 fn none_issued(obstacle: Obstacle) -> Error {

@@ -1,6 +1,6 @@
 //! The command by which the reader of a key file is told.
 
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
@@ -20,8 +20,8 @@ use crate::store::Pending;
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Runs the command; where that fails, says why. Standard output is for data, so it has none. It is a
-/// process group of its own: when its time is over, or a signal ends this process, it ends with all its
-/// children.
+/// process group of its own: when its time is over, or a signal is to end this process, it ends with its
+/// children, but for one that has left the group.
 pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), String> {
     let child = Command::new("/bin/sh")
         .args(["-c", reload.command.as_str()])
@@ -39,30 +39,42 @@ pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), Stri
 
 /// Waits for the end of `child`, or brings it about.
 fn wait(mut child: Child, timeout: Duration) -> io::Result<Result<(), String>> {
-    // Only now: it would inherit that they are held off.
-    let signals = HeldOff::begin(&[Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM], &[])?;
     let group = Pid::from_raw(child.id().cast_signed());
-    let (ended, end) = io::pipe()?;
-    thread::Builder::new().spawn(move || {
-        // Not reaped: its number stays its own for as long as the group may be sent a signal.
-        let _ = waitid(Id::Pid(group), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
-        drop(end);
-    })?;
-    let why = match signals.wait(ended.as_fd(), milliseconds(timeout))? {
-        Woken::Ready => {
-            let status = child.wait()?;
-            let failed = || format!("the reload command failed: {status}");
-            return Ok(if status.success() { Ok(()) } else { Err(failed()) });
-        }
-        Woken::TimedOut => format!("the reload command took longer than {timeout:?}, and was ended"),
-        Woken::ByInterrupt | Woken::ByEnding => "the reload command was interrupted".to_owned(),
-    };
+    let woken = watch(group, timeout);
+    if let Ok((Woken::Ready, _)) = woken {
+        let status = child.wait()?;
+        let failed = || format!("the reload command failed: {status}");
+        return Ok(if status.success() { Ok(()) } else { Err(failed()) });
+    }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let _ = killpg(group, signal);
-        let _ = poll(&mut [PollFd::new(ended.as_fd(), PollFlags::POLLIN)], milliseconds(LAST_WORDS));
+        if let Ok((_, ended)) = &woken {
+            let mut ended = [PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut ended, milliseconds(LAST_WORDS));
+        }
     }
     let _ = child.try_wait();
-    Ok(Err(why))
+    Ok(Err(match woken?.0 {
+        Woken::TimedOut => format!("the reload command took longer than {timeout:?}, and was ended"),
+        _ => "the reload command was interrupted".to_owned(),
+    }))
+}
+
+/// Waits for the end of a process, or for a reason to bring it about. A signal is that, and is taken: what
+/// became of the command is to be said before this process ends, too. Returns what can be read when the
+/// process has ended.
+fn watch(process: Pid, timeout: Duration) -> io::Result<(Woken, PipeReader)> {
+    // Only now that it runs: it would inherit that they are held off.
+    let signals = HeldOff::begin(&[Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM], &[])?;
+    let (ended, end) = io::pipe()?;
+    thread::Builder::new().spawn(move || {
+        // Not reaped: its number stays its own for as long as its group may be sent a signal.
+        let _ = waitid(Id::Pid(process), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        drop(end);
+    })?;
+    let woken = signals.wait(ended.as_fd(), milliseconds(timeout))?;
+    signals.take(&woken)?;
+    Ok((woken, ended))
 }
 
 fn milliseconds(time: Duration) -> PollTimeout {

@@ -13,6 +13,8 @@
 //! - That is done under the lock on byte 120, as a writer's, so no other lock is needed: nobody is writing
 //!   or making the index anew meanwhile, and who is reading goes on, since a writer may be killed at any
 //!   moment and leave such a header too. Doing it twice is harmless.
+//! - A kill between that and the next look leaves a header that only who may write can mend. A reader that
+//!   may not is refused until then, where somebody else has the database open: once a boot, if ever.
 //! - Where byte 120 is held for longer than the caller would wait, the database is not opened: what is in
 //!   the index may be old.
 //!
@@ -31,6 +33,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 
+use super::holder::Waited;
 use super::lock::{open_file, share_with_writers};
 use super::{Location, failure};
 use crate::error::{Code, Error, Result};
@@ -89,7 +92,7 @@ fn forget_index(location: &Location, timeout: Duration) -> Result<bool> {
     let mut is_forgotten = index.is_forgotten.lock().unwrap_or_else(PoisonError::into_inner);
     if !*is_forgotten {
         if !index.lock(timeout).map_err(failed)? {
-            return Err(failure::locked(location));
+            return Err(failure::locked(location, Waited::ForDatabase));
         }
         let forgotten = index.forget();
         index.set_lock(libc::F_UNLCK).map_err(|error| failed(error.into()))?;

@@ -10,14 +10,14 @@ use rusqlite::ErrorCode::{
 use rusqlite::ffi;
 
 use super::Location;
-use super::holder::holder;
+use super::holder::{Waited, holder};
 use crate::error::{Code, Error};
 
 /// What `error` means for the database at `location`.
 pub fn failure(error: &rusqlite::Error, location: &Location) -> Error {
     let database = location.path().display();
     match error.sqlite_error_code() {
-        _ if is_lock(error) => locked(location),
+        _ if is_lock(error) => locked(location, Waited::ForDatabase),
         Some(CannotOpen) => location
             .forbidden_file()
             .unwrap_or_else(|| Error::new(Code::DbUnavailable, format!("cannot open {database}: {error}"))),
@@ -36,7 +36,10 @@ pub fn failure(error: &rusqlite::Error, location: &Location) -> Error {
         Some(NotADatabase) => {
             Error::new(Code::DbUnavailable, format!("{database} is not an apikey database"))
         }
-        None | Some(DatabaseCorrupt) => Error::new(Code::DbError, format!("{database} is damaged: {error}"))
+        None => Error::new(Code::DbError, format!("{database} is damaged: a row makes no sense: {error}")).hint(
+            "restore it from a backup, or begin anew with that user: `apikey revoke USER`, `apikey create USER`",
+        ),
+        Some(DatabaseCorrupt) => Error::new(Code::DbError, format!("{database} is damaged: {error}"))
             .hint("restore it from a backup"),
         Some(_) => Error::new(Code::DbError, format!("{database}: {error}")),
     }
@@ -70,8 +73,8 @@ pub fn again<T>(mut look: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Resu
 }
 
 /// Another process held the database for longer than the caller would wait.
-pub fn locked(location: &Location) -> Error {
-    let holder = holder(location);
+pub fn locked(location: &Location, waited: Waited) -> Error {
+    let holder = holder(location, waited);
     let holder = holder.as_deref().unwrap_or("another process");
     Error::new(Code::DbLocked, format!("{} is locked by {holder}", location.path().display()))
         .hint("try again, or wait longer with --timeout")

@@ -14,12 +14,21 @@ const INDEX_LOCKS: (u64, u64) = (120, 122);
 
 /// A process, such as `process 1234 (apikey)`, that holds a lock on the database at `location`. None is
 /// known of an open file description's lock, nor of a process that this one cannot see.
-pub fn holder(location: &Location) -> Option<String> {
+pub fn holder(location: &Location, waited: Waited) -> Option<String> {
     // The kernel writes a page at a time, and passes over one while others come and go.
-    (0..5).find_map(|_| look_for_holder(location))
+    (0..5).find_map(|_| look_for_holder(location, waited))
 }
 
-fn look_for_holder(location: &Location) -> Option<String> {
+/// What somebody waited for in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// The right to write: the file of the lock.
+    ForTurn,
+    /// SQLite's own locks.
+    ForDatabase,
+}
+
+fn look_for_holder(location: &Location, waited: Waited) -> Option<String> {
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let find = |suffix, is_held: fn(&Lock<'_>) -> bool| {
         let file = file_id(&location.side_file(suffix))?;
@@ -27,9 +36,11 @@ fn look_for_holder(location: &Location) -> Option<String> {
         let comm = fs::read_to_string(format!("/proc/{}/comm", held.pid)).ok()?;
         Some(format!("process {} ({})", held.pid, comm.trim_end()))
     };
-    find("-lock", |lock| lock.kind == "FLOCK" && lock.is_write)
-        .or_else(|| find("-shm", |lock| lock.is_on_index()))
-        .or_else(|| find("", |lock| lock.kind == "POSIX" && lock.is_write))
+    match waited {
+        Waited::ForTurn => find("-lock", |lock| lock.kind == "FLOCK" && lock.is_write),
+        Waited::ForDatabase => find("-shm", |lock| lock.is_on_index())
+            .or_else(|| find("", |lock| lock.kind == "POSIX" && lock.is_write)),
+    }
 }
 
 /// How /proc/locks names the file at `path`.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::unistd::geteuid;
 
+use super::holder::Waited;
 use super::{Location, failure};
 use crate::error::{Code, Error, Result};
 use crate::patience::within;
@@ -32,7 +33,7 @@ pub struct WriteLock {
 impl WriteLock {
     /// The lock of the database at `location`. Fails with [`Code::DbLocked`] when the time is over.
     pub fn wait(location: &Location, timeout: Duration) -> Result<Self> {
-        Self::take(location, timeout)?.ok_or_else(|| failure::locked(location))
+        Self::take(location, timeout)?.ok_or_else(|| failure::locked(location, Waited::ForTurn))
     }
 
     /// The same; `None` when the time is over.

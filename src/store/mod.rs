@@ -45,7 +45,7 @@ use self::lock::WriteLock;
 use self::make::make;
 use self::open::open;
 pub use self::record::{Held, Listed, Pending, Record, Status};
-pub(crate) use self::snapshot::{Holdings, Snapshot};
+pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, later};
 pub(crate) use self::turn::Turn;
 use self::versions::{Standing, VERSIONS, Versions};

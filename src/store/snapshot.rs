@@ -55,12 +55,38 @@ pub(super) const HELD: &str = concat!(
      OR (user = ?1 AND status = 'retiring') ORDER BY status"
 );
 
-/// The same, read by the index of all that the user ever had.
-const HELD_BY_USER: &str = concat!(
-    "SELECT ",
-    held_columns!(),
-    " FROM keys INDEXED BY keys_of_user WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')"
-);
+/// A way to find what a user has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// By the index of each status.
+    ByStatus,
+    /// By the index of all that the user ever had.
+    ByUser,
+    /// By no index: through all keys.
+    Through,
+}
+
+impl Look {
+    /// Those that are quick.
+    pub const QUICK: [Look; 2] = [Look::ByStatus, Look::ByUser];
+
+    fn sql(self) -> &'static str {
+        match self {
+            Look::ByStatus => HELD,
+            Look::ByUser => concat!(
+                "SELECT ",
+                held_columns!(),
+                " FROM keys INDEXED BY keys_of_user \
+                 WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')"
+            ),
+            Look::Through => concat!(
+                "SELECT ",
+                held_columns!(),
+                " FROM keys NOT INDEXED WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')"
+            ),
+        }
+    }
+}
 
 impl<'store> Snapshot<'store> {
     /// The moment it is about.
@@ -97,14 +123,23 @@ impl<'store> Snapshot<'store> {
         self.all(HELD, [user.as_str()], Held::read)
     }
 
-    /// The same, by more than one index: one that is damaged does not hide a key that is to end.
-    pub fn held_by_any_index(&self, user: &User) -> Result<Vec<Held>> {
-        let mut held = self.held(user)?;
-        let known: Vec<Prefix> = held.iter().map(|key| key.prefix).collect();
-        let by_user = self.all(HELD_BY_USER, [user.as_str()], Held::read)?;
-        held.extend(by_user.into_iter().filter(|key| !known.contains(&key.prefix)));
+    /// The same, by these looks: what one of them does not show another does. And whether a row was left out
+    /// that makes no sense.
+    pub fn held_by(&self, looks: &[Look], user: &User) -> Result<(Vec<Held>, bool)> {
+        let readable = |row: &Row<'_>, now| Ok(Held::read(row, now).ok());
+        let mut held: Vec<Held> = Vec::new();
+        let mut is_left_out = false;
+        for look in looks {
+            for key in self.all(look.sql(), [user.as_str()], readable)? {
+                match key {
+                    None => is_left_out = true,
+                    Some(key) if held.iter().all(|known| known.prefix != key.prefix) => held.push(key),
+                    Some(_) => {}
+                }
+            }
+        }
         held.sort_by_key(|key| key.stored != Status::Active);
-        Ok(held)
+        Ok((held, is_left_out))
     }
 
     /// The key with this prefix, and whose it is.

@@ -178,7 +178,8 @@ fn a_store_whose_reopening_failed_is_no_store() {
     store
         .write(&Actor::current(), clock, |transaction| {
             let current = transaction.current(&user)?.unwrap();
-            transaction.revoke(&user, &Held::from(&current))?;
+            transaction.end(&[Held::from(&current)])?;
+            transaction.ended(&user, &[Held::from(&current)])?;
             witness = transaction.witness.get();
             Ok(())
         })
@@ -391,7 +392,8 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
     due(Some("2026-12-02T08:19:03.123Z"));
     let kept = write(&|transaction| {
         let current = transaction.current(&user)?.unwrap();
-        transaction.revoke(&user, &Held::from(&current))
+        transaction.end(&[Held::from(&current)])?;
+        transaction.ended(&user, &[Held::from(&current)])
     });
     assert_eq!(kept, second, "what is kept outlives the key");
     due(None);

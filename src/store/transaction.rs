@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::Deref;
 use std::time::Duration;
 
-use rusqlite::{Connection, ffi, params};
+use rusqlite::{Connection, ErrorCode, params};
 use uuid::Uuid;
 
 use super::record::{Held, Pending, Record, Status};
@@ -103,7 +103,8 @@ impl Transaction<'_> {
             return Ok(Held { stored: Status::Expired, ..*current });
         }
         if grace.is_zero() {
-            self.revoke(user, current)?;
+            self.end(&[*current])?;
+            self.ended(user, &[*current])?;
             let status = Status::Revoked;
             return Ok(Held { status, stored: status, revoked_at: Some(self.now), ..*current });
         }
@@ -115,19 +116,54 @@ impl Transaction<'_> {
         Ok(Held { status, stored: status, revoked_at: Some(until), ..*current })
     }
 
-    /// Revokes a key at once and for good. What was revoked before keeps its time. What a pending one was to
-    /// bring is kept where nothing else is.
-    pub fn revoke(&self, user: &User, key: &Held) -> Result<()> {
-        if key.stored != Status::Active {
-            self.keep_where_nothing_is(user, key.prefix)?;
-            self.forget_settings_of(user, key.prefix)?;
+    /// Revokes keys at once and for good. What was revoked before keeps its time. [`Transaction::ended`]
+    /// is to follow.
+    pub fn end(&self, keys: &[Held]) -> Result<()> {
+        keys.iter().try_for_each(|key| {
+            let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
+            self.set_status(key.prefix, Status::Revoked, Some(revoked_at))
+        })
+    }
+
+    /// The same where an index is damaged in which the change of a status would have to be written: their
+    /// time is over now. No index has that.
+    pub fn end_by_time(&self, keys: &[Held]) -> Result<()> {
+        let sql = "UPDATE keys SET expires_at = iif(status = 'retiring', expires_at, ?2), \
+                   revoked_at = iif(status = 'retiring', ?2, revoked_at) WHERE prefix = ?1";
+        let now = self.now.to_string();
+        keys.iter().try_for_each(|key| self.execute(sql, params![key.prefix.bits(), now]).map(drop))
+    }
+
+    /// Sees to what comes of keys that were just revoked: what a pending one was to bring is kept where nothing
+    /// else is, nothing is due any more, and it is written down. Damage leaves that out, but does not undo what
+    /// was done: SQLite may do nothing more in a transaction that met some.
+    pub fn ended(&self, user: &User, keys: &[Held]) -> Result<()> {
+        for key in keys {
+            let settle = || {
+                if key.stored != Status::Active {
+                    self.keep_where_nothing_is(user, key.prefix)?;
+                    self.forget_settings_of(user, key.prefix)?;
+                }
+                let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
+                    AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
+                self.execute(no_longer_due, [user.as_str()]).map(drop)
+            };
+            self.unless_damaged(settle())?;
+            self.unless_damaged(self.record("revoked", user, key, None, None))?;
         }
-        let revoked_at = key.revoked_at.map_or(self.now, |before| before.min(self.now));
-        self.set_status(key.prefix, Status::Revoked, Some(revoked_at))?;
-        let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
-            AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
-        self.execute(no_longer_due, [user.as_str()])?;
-        self.record("revoked", user, key, None, None)
+        Ok(())
+    }
+
+    /// Makes the indexes of the keys anew.
+    pub fn remake_indexes(&self) -> Result<()> {
+        self.run(|connection| connection.execute_batch("REINDEX keys"))
+    }
+
+    /// Revokes whatever else is stored as a key of the user that is accepted: a row that cannot be read.
+    pub fn revoke_unreadable(&self, user: &User) -> Result<()> {
+        let sql = "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2 \
+                   WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')";
+        self.unless_damaged(self.execute(sql, params![user.as_str(), self.now.to_string()]).map(drop))
     }
 
     /// Revokes a key whose delivery is given up, and forgets what it was to bring. `false` where it is not
@@ -145,7 +181,7 @@ impl Transaction<'_> {
     }
 
     /// Keeps what a pending key is to bring, although it will not be the active one, where its reader was
-    /// still to be told: it is in its file then, and that file is the one to know of.
+    /// still to be told: but for the moment before that it is in its file, which is the one to know of.
     pub fn keep_where_delivered(&self, user: &User, pending: Prefix) -> Result<()> {
         let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = 0 AND EXISTS \
                    (SELECT 1 FROM settings WHERE user = ?1 AND pending_key = ?2 AND reload_pending)";
@@ -234,13 +270,22 @@ impl Transaction<'_> {
         self.execute(sql, parameters).map(drop)
     }
 
+    /// What was done, or left out for damage: but not where that has undone the transaction, as an I/O error
+    /// does.
+    fn unless_damaged(&self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(error) if error.code() == Code::DbError && !self.connection.is_autocommit() => Ok(()),
+            done => done,
+        }
+    }
+
     fn forget_settings_of(&self, user: &User, pending: Prefix) -> Result<()> {
         let sql = "DELETE FROM settings WHERE user = ?1 AND pending_key = ?2";
         self.execute(sql, params![user.as_str(), pending.bits()]).map(drop)
     }
 
-    /// Where an index lacks what the table has, as one flipped bit can make it, all of them are made anew
-    /// from the table.
+    /// Where an index does not fit the table, as one flipped bit can make it, all of them are made anew from
+    /// the table.
     fn set_status(&self, key: Prefix, status: Status, revoked_at: Option<Timestamp>) -> Result<()> {
         let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE prefix = ?1";
         let revoked_at = revoked_at.map(|at| at.to_string());
@@ -249,7 +294,7 @@ impl Transaction<'_> {
         };
         let mend = |connection: &Connection| connection.execute_batch("REINDEX keys");
         let set_anyhow = |connection| match set(connection) {
-            Err(error) if is_index_damage(&error) => mend(connection).and_then(|()| set(connection)),
+            Err(error) if is_damage(&error) => mend(connection).and_then(|()| set(connection)),
             set => set,
         };
         self.run(set_anyhow).map(drop)
@@ -308,9 +353,8 @@ pub fn record_use(snapshot: &Snapshot<'_>, key: &Record) -> Result<bool> {
     snapshot.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
 }
 
-/// <https://sqlite.org/rescode.html#corrupt_index>
-fn is_index_damage(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_CORRUPT_INDEX)
+fn is_damage(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 /// The moment `duration` later, where there is one.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::holder::Waited;
 use super::lock::WriteLock;
 use super::open::{Checkpoint, checkpoint, set_timeout};
 use super::transaction::{self, Witness};
@@ -30,7 +31,7 @@ impl Store {
     /// Checks that the operating system lets the caller write the database.
     pub(super) fn check_is_writable(&self) -> Result<()> {
         if self.is_locked {
-            return Err(failure::locked(&self.location));
+            return Err(failure::locked(&self.location, Waited::ForDatabase));
         }
         if !self.read_only {
             return Ok(());
@@ -48,10 +49,6 @@ impl Store {
     ) -> Result<T> {
         self.check_is_writable()?;
         let actor = Actor::current();
-        if !self.is_wal {
-            let _lock = WriteLock::wait(&self.location, self.timeout)?;
-            self.turn_log_on()?;
-        }
         self.write(&actor, clock, work)
     }
 
@@ -82,7 +79,7 @@ impl Store {
         }
     }
 
-    /// Makes a database that has no log one that has, unless the one who held the lock before did.
+    /// Makes a database that has no log one that has, unless another run did meanwhile.
     fn turn_log_on(&mut self) -> Result<()> {
         drop(self.begin_writable()?);
         let turn_on = |connection: &Connection| {
@@ -195,7 +192,7 @@ impl Store {
         };
         match lasts {
             Ok(true) => Ok(took_hold),
-            Ok(false) => Err(unknown(failure::locked(&self.location))),
+            Ok(false) => Err(unknown(failure::locked(&self.location, Waited::ForDatabase))),
             Err(error) => Err(unknown(error)),
         }
     }

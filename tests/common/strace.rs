@@ -97,6 +97,25 @@ impl Host {
         self.under_strace(&["-s", "100000"], args, change)
     }
 
+    /// Runs the program with `args`, and `meanwhile` when it is about to do its first call of this name,
+    /// which waits for three seconds.
+    pub fn with_delay(&self, args: &[&str], name: &str, meanwhile: impl FnOnce()) -> Outcome {
+        let trace = NamedTempFile::new().unwrap();
+        let path = trace.path().to_str().unwrap();
+        let (only, inject) = (format!("trace={name}"), format!("inject={name}:delay_enter=3000000:when=1"));
+        let strace = [&["-f", "-o", path, "-e", &only, "-e", &inject, "--", APIKEY], args].concat();
+        let run = self.program("/usr/bin/strace", &strace);
+        std::thread::scope(|scope| {
+            let run = scope.spawn(move || run.run());
+            while !std::fs::read_to_string(path).unwrap().contains(&format!(" {name}(")) && !run.is_finished()
+            {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            meanwhile();
+            run.join().unwrap()
+        })
+    }
+
     /// Runs the program with `args` and with `fault` at `call`. `None` where it never came to that
     /// call.
     #[must_use]

@@ -226,6 +226,7 @@ fn two_runs_that_tell_the_same_reader_with_no_lock_between_them_say_what_is_so()
         ("refresh web -yq --reload true", 0, 1),
         ("refresh web -yq --reload true; exit 1", 0, 1),
         ("revoke web -yq", 4, 0),
+        ("revoke web -yq; exit 1", 4, 0),
     ] {
         let host = host_with_key_file();
         let reload = format!("rm keys.db-lock; {APIKEY} --db keys.db {meanwhile}");
@@ -306,17 +307,31 @@ fn a_reload_that_takes_too_long_is_ended_with_its_children() {
 fn a_signal_that_ends_a_refresh_ends_its_reload_command_too() {
     let host = host_with_key_file();
     let stuck = "echo $$ > child; exec sleep 1000";
-    let mut run = host.apikey(&["refresh", "web", "-y", "--reload", stuck]).spawn();
+    let run = host.apikey(&["refresh", "web", "-y", "--reload", stuck]).spawn();
     while !fs::read_to_string(host.path("child")).is_ok_and(|pid| pid.ends_with('\n')) {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let status = run.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(2), "{status:?}");
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(9), "{said}");
+    assert!(said.contains("not told yet: the reload command was interrupted"), "{said}");
     let child = nix::unistd::Pid::from_raw(content(&host, "child").trim().parse().unwrap());
     assert!(nix::sys::signal::kill(child, None).is_err(), "it goes on");
     assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_key_that_is_revoked_while_its_reader_is_told_is_named_as_what_was_replaced() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let reload = format!("{APIKEY} --db keys.db revoke {} -yq", &old[..15]);
+    host.apikey(&["refresh", "web", "-y", "--reload", &reload]).gives(
+        0,
+        "",
+        "Issued <prefix> to web. The key is in <folder>/web.key.\n<prefix> is revoked.\n",
+    );
 }
 
 #[test]

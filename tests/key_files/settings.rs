@@ -179,7 +179,7 @@ fn what_is_kept_in_a_database_that_others_may_write_is_not_believed() {
 #[test]
 fn a_refresh_to_another_place_says_where_the_last_key_is() {
     let host = host_with_key_file();
-    let old = "The last key went to <folder>/web.key, and is there yet.\n";
+    let old = "The last key went to <folder>/web.key: remove it there.\n";
     host.apikey(&["refresh", "web", "-y", "--key-file", "new.key"]).gives(
         0,
         "",
@@ -189,6 +189,6 @@ fn a_refresh_to_another_place_says_where_the_last_key_is() {
         0,
         "<key>\n",
         "Issued <prefix> to web. The key is shown only once.\n<prefix> is revoked.\n\
-         The last key went to <folder>/new.key, and is there yet.\n",
+         The last key went to <folder>/new.key: remove it there.\n",
     );
 }

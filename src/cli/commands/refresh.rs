@@ -6,13 +6,13 @@ use clap::Args;
 use serde::Serialize;
 
 use super::confirm::is_to_be_asked;
-use crate::authority::{Authority, Issued, Order, Refresh as Request};
+use crate::authority::{Issued, Order, Refresh as Request};
 use crate::cli::args::{Global, UserArg, duration};
 use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::output::Output;
 use crate::cli::settings_args::SettingsArgs;
 use crate::cli::{json, prompt};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::key::{Key, Prefix, listed};
 use crate::store::{Held, Status};
 use crate::subject::Subject;
@@ -69,15 +69,8 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     let user = args.user.or_caller()?;
     let changes = args.settings.changes()?;
     let ask = is_to_be_asked(args.yes, &format!("replace the key of {user}"))?;
+    let agreed = if ask { Some(confirm(&user, args.revoke_first, global, output)?) } else { None };
     let mut authority = global.open_or_create(output)?;
-    let mut agreed = None;
-    if ask {
-        if !args.revoke_first {
-            // The question is about what is there once that is done.
-            authority.recover(&mut Caller::asked(output, global))?;
-        }
-        agreed = Some(confirm(&authority, &user, args.revoke_first)?);
-    }
     let request = Request {
         order: Order { user, changes },
         grace: args.grace,
@@ -94,10 +87,20 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
 }
 
 /// Asks whether to replace what the user has. Returns the keys that the answer was about.
-fn confirm(authority: &Authority, user: &User, revoke_first: bool) -> Result<Vec<Prefix>> {
-    let ending: Vec<Prefix> = match revoke_first {
-        true => authority.revocable(&Subject::User(user.clone()))?.1.iter().map(|key| key.prefix).collect(),
-        false => authority.current(user)?.iter().map(|current| current.prefix).collect(),
+fn confirm(user: &User, revoke_first: bool, global: &Global, output: &Output) -> Result<Vec<Prefix>> {
+    let ending: Vec<Prefix> = match global.open() {
+        // It is made when the answer is yes.
+        Err(error) if error.code() == Code::NoDatabase => Vec::new(),
+        Err(error) => return Err(error),
+        Ok(authority) if revoke_first => {
+            let (_, keys) = authority.revocable(&Subject::User(user.clone()))?;
+            keys.iter().map(|key| key.prefix).collect()
+        }
+        Ok(mut authority) => {
+            // The question is about what is there once that is done.
+            authority.recover(&mut Caller::of_what_is_over(output, global))?;
+            authority.current(user)?.iter().map(|current| current.prefix).collect()
+        }
     };
     prompt::confirm(&match ending.as_slice() {
         [] => format!("{user} has no key. Issue one?"),

@@ -11,7 +11,6 @@ use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::Result;
 use crate::key::{Prefix, listed};
-use crate::store::Status;
 use crate::subject::Subject;
 
 /// Stop accepting a user's keys, or one key, at once and for good
@@ -62,7 +61,7 @@ pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
         agreed = Some(prefixes);
     }
     let revoked = authority.revoke(&subject, agreed.as_deref())?;
-    let message = message(&subject, &revoked);
+    let message = message(&revoked);
     output.note(&message);
     tell_of_accepted(output, &revoked.still_accepted);
     if output.is_json() {
@@ -76,7 +75,7 @@ pub fn run(args: Revoke, global: &Global, output: &Output) -> Result<()> {
         };
         output.object(&json).map_err(|error| error.after("it is revoked"))?;
     }
-    authority.recover_in_passing(&mut Caller::of_no_key(output, global));
+    authority.recover_in_passing(&mut Caller::of_what_is_over(output, global));
     Ok(())
 }
 
@@ -87,14 +86,17 @@ fn article(subject: &Subject) -> &'static str {
     }
 }
 
-fn message(subject: &Subject, revoked: &Revoked) -> String {
-    let Revoked { user, keys, key_file, .. } = revoked;
-    let prefixes = listed(keys.iter().map(|key| key.prefix));
-    let was_on_its_way = matches!(subject, Subject::Key(_)) && keys[0].stored == Status::Pending;
-    let key_file = match key_file {
-        Some(key_file) if was_on_its_way => format!(" It was on its way to {}.", key_file.path()),
-        Some(key_file) => format!(" {} holds a key that is no longer accepted.", key_file.path()),
-        None => String::new(),
-    };
-    format!("Revoked {prefixes} of {user}.{key_file}")
+fn message(revoked: &Revoked) -> String {
+    let prefixes = listed(revoked.keys.iter().map(|key| key.prefix));
+    let mut message = format!("Revoked {prefixes} of {}.", revoked.user);
+    for key_file in &revoked.key_files {
+        message.push_str(&format!(" {} holds a key that is no longer accepted.", key_file.path()));
+    }
+    if revoked.by_time {
+        message.push_str(
+            " The database is damaged, and they could only be made to expire: restore it from a backup, and \
+             revoke them there.",
+        );
+    }
+    message
 }
