@@ -147,7 +147,7 @@ impl Output {
         let kind = SFlag::from_bits_truncate(stdout_status()?.st_mode & SFlag::S_IFMT.bits());
         let is_short = secret.len() <= PIPE_BUF;
         let write = move || match Stdout.write(&secret)? {
-            written if written < secret.len() => Err(io::Error::other("it took only a part of the key")),
+            written if written < secret.len() => Err(io::Error::other("only a part of the key was taken")),
             _ if kind == SFlag::S_IFREG => Ok(fsync(io::stdout())?),
             _ => Ok(()),
         };
