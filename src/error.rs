@@ -37,11 +37,13 @@ pub enum Code {
     DeliveryPending,
     /// The question was answered with no, or Ctrl-C; nothing changed.
     Cancelled,
+    /// A key that is due could not be renewed.
+    Problems,
 }
 
 impl Code {
     /// Every code, by exit status.
-    pub const ALL: [Code; 13] = [
+    pub const ALL: [Code; 14] = [
         Code::InternalError,
         Code::DbError,
         Code::Usage,
@@ -55,6 +57,7 @@ impl Code {
         Code::Undeliverable,
         Code::DeliveryPending,
         Code::Cancelled,
+        Code::Problems,
     ];
 
     /// The name, the exit status, and when it is that.
@@ -91,6 +94,7 @@ impl Code {
             Code::Cancelled => {
                 ("CANCELLED", 10, "the question was answered with no, or Ctrl-C; nothing changed")
             }
+            Code::Problems => ("PROBLEMS", 11, "renew: a key that is due could not be renewed"),
         }
     }
 
@@ -118,6 +122,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     revoked: Vec<Prefix>,
+    interrupted: bool,
 }
 
 /// What the fallible functions of this crate return.
@@ -126,7 +131,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// A failure of kind `code`; `message` says what failed, on what.
     pub fn new(code: Code, message: impl AsRef<str>) -> Self {
-        Error { code, message: safe(message.as_ref()), hint: None, revoked: Vec::new() }
+        Error { code, message: safe(message.as_ref()), hint: None, revoked: Vec::new(), interrupted: false }
     }
 
     /// A key that reaches nobody, for this reason, and so was not issued.
@@ -158,6 +163,16 @@ impl Error {
         }
         let done = format!("{} of {user} ended", listed(keys.iter().copied()));
         Error { revoked: keys, ..self.after(&done) }
+    }
+
+    /// The same failure, which a signal brought about that was to end the process.
+    pub(crate) fn interrupted(self) -> Self {
+        Error { interrupted: true, ..self }
+    }
+
+    /// Whether a signal brought it about that was to end the process.
+    pub(crate) fn was_interrupted(&self) -> bool {
+        self.interrupted
     }
 
     /// The same failure with a line that says what to do about it.

@@ -33,7 +33,10 @@ pub mod cli;
 
 pub use uuid::Uuid;
 
-pub use crate::authority::{Authority, Issued, Keys, Order, Recipient, Refresh, Revoked, Shown};
+pub use crate::authority::{
+    Authority, Done, Due, DueCount, Issued, Keys, Order, Recipient, Refresh, Renewal, Revoked, Settled,
+    Shown, Step,
+};
 pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};
 pub use crate::key::{Key, KeyHash, Prefix};

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Code, Error, Result};
 use crate::key_file::{EnvName, KeyFile, KeyFilePath, Mode, Owner};
 use crate::name::Name;
+use crate::timestamp::Timestamp;
 
 /// What is kept of a user from one key to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +24,37 @@ pub struct Settings {
     /// How the reader of the key file is told.
     pub reload: Option<Reload>,
     /// From which age on a key is replaced by a renewal; never, where there is none.
-    pub(crate) renew_after: Option<Duration>,
+    pub renew_after: Option<Duration>,
+    /// How much longer the old key is accepted at a renewal; [`Settings::DEFAULT_RENEW_GRACE`] where
+    /// nothing else was said.
+    pub renew_grace: Option<Duration>,
+}
+
+impl Settings {
+    /// Nothing is kept.
+    #[cfg(feature = "cli")]
+    pub(crate) const NOTHING: Settings = Settings {
+        name: None,
+        lifetime: None,
+        key_file: None,
+        reload: None,
+        renew_after: None,
+        renew_grace: None,
+    };
+
+    /// How much longer the old key is accepted at a renewal where nothing else was said.
+    pub const DEFAULT_RENEW_GRACE: Duration = Duration::from_secs(86_400);
+
     /// How much longer the old key is accepted at a renewal.
-    pub(crate) renew_grace: Option<Duration>,
+    pub fn renew_grace(&self) -> Duration {
+        self.renew_grace.unwrap_or(Self::DEFAULT_RENEW_GRACE)
+    }
+
+    /// From when on a key that was issued then is renewed; `None` for never.
+    pub fn due_at(&self, created_at: Timestamp) -> Option<Timestamp> {
+        // Past the year 9999 is never.
+        self.renew_after.and_then(|age| created_at.checked_add(age))
+    }
 }
 
 /// How the reader of a key file is told of a new key.
@@ -108,7 +137,7 @@ impl<T: Clone> Change<T> {
 }
 
 /// What becomes of a user's settings.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// The label.
     pub name: Change<Name>,
@@ -127,6 +156,10 @@ pub struct Changes {
     pub reload: Change<ReloadCommand>,
     /// How long that may take.
     pub reload_timeout: Option<Duration>,
+    /// From which age on a key is replaced by a renewal; for none, never.
+    pub renew_after: Change<Duration>,
+    /// How much longer the old key is accepted then.
+    pub renew_grace: Option<Duration>,
 }
 
 impl Changes {
@@ -136,13 +169,16 @@ impl Changes {
     pub(crate) fn of(&self, kept: Settings) -> Result<Settings> {
         let key_file = self.key_file_of(kept.key_file)?;
         let reload = self.reload_of(kept.reload.filter(|_| key_file.is_some()), key_file.as_ref())?;
-        Ok(Settings {
+        let settings = Settings {
             name: self.name.of(kept.name),
             lifetime: self.lifetime.of(kept.lifetime),
             key_file,
             reload,
-            ..kept
-        })
+            renew_after: self.renew_after.of(kept.renew_after),
+            renew_grace: self.renew_grace.or(kept.renew_grace),
+        };
+        check_renewal(&settings)?;
+        Ok(settings)
     }
 
     fn key_file_of(&self, kept: Option<KeyFile>) -> Result<Option<KeyFile>> {
@@ -194,6 +230,23 @@ impl Changes {
     }
 }
 
+/// A renewal replaces what is in a file, and comes before the end.
+fn check_renewal(settings: &Settings) -> Result<()> {
+    let Some(age) = settings.renew_after else { return Ok(()) };
+    let wrong = |why: &str, hint: &str| {
+        Err(Error::new(Code::Usage, why).hint(format!("{hint}, or renew it never: --renew-after never")))
+    };
+    if settings.key_file.is_none() {
+        return wrong("there is no key file to renew the key in", "name the file with --key-file");
+    }
+    match settings.lifetime {
+        Some(lifetime) if age >= lifetime => {
+            wrong("the key would end before it is renewed", "let --renew-after be shorter than --expires-in")
+        }
+        _ => Ok(()),
+    }
+}
+
 fn no_key_file(why: &str) -> Error {
     Error::new(Code::Usage, why).hint("name the file with --key-file")
 }
@@ -225,7 +278,7 @@ impl Serialize for Settings {
             reload: reload.map(|reload| reload.command.as_str()),
             reload_timeout_ms: reload.map(|reload| ms(reload.timeout())),
             renew_after_ms: self.renew_after.map(ms),
-            renew_grace_ms: self.renew_grace.map(ms),
+            renew_grace_ms: self.renew_after.map(|_| ms(self.renew_grace())).or(self.renew_grace.map(ms)),
         }
         .serialize(serializer)
     }

@@ -42,6 +42,21 @@ fn show_and_create_stay_lean() {
     }
 }
 
+#[test]
+#[ignore = "needs valgrind"]
+fn an_ensure_with_nothing_to_do_costs_little_more_than_a_show() {
+    let program = released();
+    let host = Host::new();
+    let ensure = ["ensure", "web", "--key-file", "web.key", "--renew-after", "30d", "--key-file-mode", "640"];
+    host.apikey(&[&ensure[..], &["--quiet", "--reload", "true"]].concat()).gives(0, "", "");
+    let show = instructions(&host, &program, &["show", "web"]);
+    for args in [&["ensure", "web"][..], &ensure] {
+        let found = instructions(&host, &program, args);
+        println!("{args:?}: {found} instructions, {:.3} of a show", found as f64 / show as f64);
+        assert!(found <= show + show / 5, "{args:?}: {found} instructions, and show {show}");
+    }
+}
+
 /// What the test counted when these were last set.
 const SHOW: u64 = 1_220_000;
 const CREATE: u64 = 1_620_000;

@@ -20,10 +20,13 @@ const SNAPSHOTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots");
 /// standard output.
 fn answers() -> Vec<(&'static str, i32, String)> {
     let host = Host::new();
+    let folder = fs::canonicalize(host.folder()).unwrap();
+    let caller = format!("{}:{}", nix::unistd::getuid(), nix::unistd::getgid());
     let mut answers = Vec::new();
     let mut run = |snapshot, args: &[&str], input: &str| {
         let outcome = host.apikey(args).input(input).run();
-        let shown = generalized(&outcome.stdout);
+        let shown = generalized(&outcome.stdout).replace(folder.to_str().unwrap(), "<folder>");
+        let shown = shown.replace(&format!("\"{caller}\""), "\"<owner>\"");
         answers.push((snapshot, outcome.status, shown));
         // Nothing else anywhere on success; one object on failure.
         assert_eq!(outcome.stderr.lines().count(), usize::from(outcome.status != 0), "{snapshot}");
@@ -46,6 +49,18 @@ fn answers() -> Vec<(&'static str, i32, String)> {
     run("verify-revoked", &["verify", "--json"], &key(&new));
     run("verify-unknown", &["verify", "--json"], &Host::with_key_of("x").1);
     run("verify-malformed", &["verify", "--json"], "x");
+    let web = ["ensure", "web", "--json", "--key-file", "web.key"];
+    run("ensure-check", &[&web[..], &["--check"]].concat(), "");
+    run("ensure", &[&web[..], &["--renew-after", "30d", "--key-file-owner", &caller]].concat(), "");
+    run("ensure-nothing", &["ensure", "web", "--json"], "");
+    run("renew-nothing", &["renew", "--json"], "");
+    run("edit", &["edit", "web", "--json", "--name", "the web", "--key-file-mode", "640"], "");
+    host.apikey(&["create", "gone", "-q", "--key-file", "gone.key", "--renew-after", "30d"]).gives(0, "", "");
+    fs::remove_file(host.path("gone.key")).unwrap();
+    host.execute("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z' WHERE due_at IS NOT NULL");
+    run("renew-dry-run", &["renew", "--json", "--dry-run"], "");
+    run("renew", &["renew", "--json"], "");
+    run("ensure-accepted", &["ensure", "gone", "--json", "--renew-after", "never"], "");
     let expired = host.expired_key_of("erin");
     let verdict = host.apikey(&["verify", "--json"]).input(expired).run();
     answers.push(("verify-expired", verdict.status, generalized(&verdict.stdout)));
@@ -57,6 +72,7 @@ fn the_json_of_every_command_is_as_the_snapshots_say() {
     let mut names = BTreeSet::new();
     for (name, status, found) in answers() {
         let expected_status = match name {
+            "renew" => 11,
             "verify-revoked" | "verify-unknown" | "verify-malformed" | "verify-expired" => 5,
             _ => 0,
         };
@@ -91,26 +107,66 @@ fn every_member_is_always_there() {
         "expires_at",
         "revoked_at",
         "key_file",
+        "due_at",
     ];
+    const SETTLED: &[&str] = &["settings", "changed", "done", "still_accepted"];
+    const SETTINGS: &[&str] = &[
+        "lifetime_ms",
+        "key_file",
+        "key_file_mode",
+        "key_file_owner",
+        "key_file_env",
+        "reload",
+        "reload_timeout_ms",
+        "renew_after_ms",
+        "renew_grace_ms",
+    ];
+    const RENEW: &[&str] = &["renewed", "failed", "due", "not_due"];
+    const FAILED: &[&str] = &["user", "code", "message", "hint"];
+    const DUE: &[&str] = &["user", "prefix", "why"];
+    const ACCEPTED: &[&str] = &["prefix", "status", "until"];
     const REVOKE: &[&str] =
         &["message", "user", "revoked_key_prefix", "revoked_key_prefixes", "still_accepted"];
     const VERIFY: &[&str] = &["valid", "status", "id", "user", "prefix", "name", "expires_at"];
+    let mut looked_at = BTreeSet::new();
     for (name, _, text) in answers() {
         let json: Value = serde_json::from_str(&text).unwrap();
-        let (objects, members): (&[Value], Vec<&str>) = match name.split('-').next().unwrap() {
-            "create" => (&[json], CREATE.into()),
-            "refresh" => (&[json], [CREATE, PREVIOUS].concat()),
-            "show" => (&[json], [SHOW, &["settings"]].concat()),
-            "list" => (json["keys"].as_array().unwrap(), SHOW.into()),
-            "verify" => (&[json], VERIFY.into()),
-            "revoke" => (&[json], REVOKE.into()),
+        let command = name.split('-').next().unwrap();
+        let members = match command {
+            "create" => CREATE.into(),
+            "refresh" => [CREATE, PREVIOUS].concat(),
+            "show" => [SHOW, &["settings"]].concat(),
+            "list" => vec!["keys"],
+            "verify" => VERIFY.into(),
+            "revoke" => REVOKE.into(),
+            "ensure" | "edit" => [SHOW, SETTLED].concat(),
+            "renew" => RENEW.into(),
             other => panic!("{other} is not known"),
         };
-        for object in objects {
-            let found: BTreeSet<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
-            assert_eq!(found, BTreeSet::from_iter(members.iter().copied()), "{name}");
+        let mut objects = vec![(command, json.clone(), members)];
+        for (member, members) in [
+            ("keys", SHOW.to_vec()),
+            ("settings", SETTINGS.into()),
+            ("renewed", [CREATE, PREVIOUS].concat()),
+            ("failed", FAILED.into()),
+            ("due", DUE.into()),
+            ("still_accepted", ACCEPTED.into()),
+        ] {
+            let inner = match &json[member] {
+                Value::Array(inner) => inner.clone(),
+                Value::Null => Vec::new(),
+                inner => vec![inner.clone()],
+            };
+            objects.extend(inner.into_iter().map(|object| (member, object, members.clone())));
+        }
+        for (what, object, members) in objects {
+            let found: Vec<&str> = object.as_object().unwrap().keys().map(String::as_str).collect();
+            let (found, members) = (BTreeSet::from_iter(found), BTreeSet::from_iter(members));
+            assert_eq!(found, members, "{name}: {what}");
+            looked_at.insert(what.to_owned());
         }
     }
+    assert_eq!(looked_at.len(), 9 + 6, "{looked_at:?}");
 }
 
 #[test]

@@ -156,6 +156,79 @@ fn prints_no_web_key(outcome: &Outcome, at: &str) {
     assert!(!Regex::new("ak_[0-9a-f]{20}").unwrap().is_match(&outcome.stderr), "{at}: {outcome:?}");
 }
 
+/// Kills `ensure web` with `args` at each system call, on hosts that `prepare` makes. Whatever is left, its daemon
+/// is served; the same command run again makes it so, with `mode`, and a third run has nothing to do.
+fn ensure_is_right_after_a_kill(prepare: impl Fn() -> Host, args: &[&str], mode: u32) {
+    let ensure = [&["ensure", "web", "--json"], args].concat();
+    // The settings hold the whole path of the file, so that a copy of a host would not do.
+    let prepare = || {
+        let host = prepare();
+        if let Ok(old) = std::fs::read(host.path("web.key")) {
+            host.write("old", &old);
+        }
+        host
+    };
+    let (mut done, mut to_do) = (0, 0);
+    kill_at_each_call(prepare, &ensure, |host, outcome, at| {
+        let old = std::fs::read_to_string(host.path("old")).ok().map(|old| hash_of(&old));
+        assert_daemon_is_served(host, at);
+        assert!(old.is_none() || in_file(host).is_some(), "{at}: there is no file");
+        prints_no_key(outcome, at);
+        // What the killed run has issued is the key that stays.
+        let new = accepted_of_web(host).into_iter().find(|hash| Some(hash) != old.as_ref());
+        let again = host.apikey(&ensure).run();
+        assert_eq!((again.status, again.stderr.as_str()), (0, ""), "{at}: {again:?}");
+        *(if again.json()["changed"] == true { &mut to_do } else { &mut done }) += 1;
+        assert!(new.is_none() || in_file(host) == new, "{at}: a key is lost: {again:?}");
+        assert_eq!(in_file(host), Some(hash_of_active(host)), "{at}: {again:?}");
+        assert_eq!(host.mode("web.key"), mode, "{at}: {again:?}");
+        let once_more = host.apikey(&ensure).run();
+        assert_eq!(once_more.json()["changed"], false, "{at}: {again:?}, and then {once_more:?}");
+        assert_no_stage_outlives_the_next_delivery(host, at);
+    });
+    assert!(to_do > 50 && done > 5, "{to_do} points, after which there was something to do, {done} others");
+    println!("{to_do} points, after which there was something to do, {done} others");
+}
+
+/// The hash of web's active key.
+fn hash_of_active(host: &Host) -> String {
+    let sql = "SELECT lower(hex(key_hash)) FROM keys WHERE user = 'web' AND status = 'active'";
+    host.sqlite().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_first_ensure_that_is_killed_is_right_when_it_runs_again() {
+    let args = ["--key-file", "web.key", "--key-file-mode", "640", "--renew-after", "30d"];
+    ensure_is_right_after_a_kill(before_create, &args, 0o640);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_ensure_that_is_killed_while_it_puts_the_mode_right_is_right_when_it_runs_again() {
+    let prepare = || {
+        let host = before_refresh();
+        host.chmod("web.key", 0o644);
+        host
+    };
+    ensure_is_right_after_a_kill(prepare, &[], 0o600);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn an_ensure_that_is_killed_while_it_replaces_a_due_key_is_right_when_it_runs_again() {
+    let prepare = || {
+        let host = before_refresh();
+        host.apikey(&["edit", "web", "-q", "--renew-after", "30d"]).gives(0, "", "");
+        host.execute(
+            "UPDATE keys SET id = '019b76da-a800' || substr(id, 14) WHERE user = 'web';
+             UPDATE settings SET due_at = '2026-01-31T00:00:00.000Z' WHERE user = 'web'",
+        );
+        host
+    };
+    ensure_is_right_after_a_kill(prepare, &[], 0o600);
+}
+
 /// Database and key file on two disks, whose power goes at every system call of `args`.
 fn cut_the_power_at_each_call(before: &Host, args: &[&str]) {
     let (database_disk, file_disk) = (Disk::new(), Disk::new());

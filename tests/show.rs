@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::Host;
+use common::{Host, generalized};
 
 #[test]
 fn all_that_is_known_of_the_key_is_shown_but_not_the_key() {
@@ -20,7 +20,8 @@ fn all_that_is_known_of_the_key_is_shown_but_not_the_key() {
          expires    <time>\n\
          revoked    never\n\
          key file   -\n\
-         lifetime   90d\n",
+         lifetime   90d\n\
+         renewed    never\n",
         "",
     );
     assert!(outcome.stdout.contains(&key[..15]) && !outcome.stdout.contains(&key[..16]));
@@ -123,11 +124,13 @@ fn what_is_kept_for_the_next_key_is_shown_too() {
     let file = ["--key-file", "web.key", "--key-file-env", "A", "--key-file-owner", "0:0"];
     let file = if nix::unistd::geteuid().is_root() { &file[..] } else { &file[..4] };
     let create = ["create", "web", "-q", "--expires-in", "1h 30m", "--reload", "true"];
+    let create = [&create[..], &["--renew-after", "1h", "--renew-grace", "1m"]].concat();
     host.apikey(&[&create[..], file].concat()).gives(0, "", "");
     let outcome = host.apikey(&["show", "web"]).run();
     let owner = if nix::unistd::geteuid().is_root() { "0:0" } else { "-" };
     let kept = format!(
-        "lifetime   1h 30m\nmode       0600\nowner      {owner}\nvariable   A\nreload     true\ntimeout    2m\n"
+        "lifetime   1h 30m\nrenewed    from <time> on\nmode       0600\nowner      {owner}\nvariable   A\n\
+         reload     true\ntimeout    2m\nrenew at   1h\ngrace      1m\n"
     );
-    assert!(outcome.stdout.ends_with(&kept), "{outcome:?}");
+    assert!(generalized(&outcome.stdout).ends_with(&kept), "{outcome:?}");
 }

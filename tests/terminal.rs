@@ -422,3 +422,28 @@ fn help_is_coloured_at_a_terminal_unless_no_color_is_set() {
     let (shown, _) = Terminal::run(&host, "exec \"$0\" create -h", &[hostile, ("NO_COLOR", "1")]).ends();
     assert!(!shown.contains('\x1b'), "{shown:?}");
 }
+
+#[test]
+fn a_renewal_that_takes_longer_than_a_second_shows_who_is_at_work_on_a_terminal_alone() {
+    let host = Host::new();
+    for (user, reload) in [("quick", "true"), ("slow-one", "sleep 1.5")] {
+        let file = format!("{user}.key");
+        let create = ["create", user, "-q", "--key-file", &file, "--renew-after", "1d", "--reload", reload];
+        host.apikey(&create).gives(0, "", "");
+    }
+    let make_due = || host.execute("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z'");
+    make_due();
+    let mut terminal = Terminal::apikey(&host, "renew");
+    terminal.expect("to quick, renewed from");
+    terminal.expect("1/2 ");
+    terminal.expect("slow-one");
+    terminal.expect("to slow-one, renewed from");
+    assert_eq!(terminal.ends().1, 0);
+    for args in ["renew 2>said", "renew --json", "renew --quiet"] {
+        make_due();
+        let (shown, status) = Terminal::apikey(&host, args).ends();
+        assert!(status == 0 && !shown.contains("1/2") && !shown.contains('\x1b'), "{args}: {shown}");
+        let said = std::fs::read_to_string(host.path("said")).unwrap();
+        assert!(!said.contains("1/2") && !said.contains('\x1b'), "{said}");
+    }
+}

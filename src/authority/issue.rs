@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::Recipient;
 use super::revoke::check_agreed;
-use crate::delivery::{Activated, Delivery, NewParcel, send, tell_and_activate};
+use crate::delivery::{Activated, Delivery, NewParcel, Replaces, send, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner};
 use crate::settings::{Changes, Reload, Settings};
 use crate::store::{Held, Holdings, NewDelivery, NewKey, Record, Status, Transaction, Turn, later};
+use crate::timestamp::Timestamp;
 use crate::user::User;
 
 /// What key to issue.
@@ -32,6 +33,8 @@ pub struct Issued {
     pub record: Record,
     /// The file that it went to.
     pub key_file: Option<KeyFile>,
+    /// From when on it is renewed.
+    pub due_at: Option<Timestamp>,
     /// The key that it replaced, as it is now.
     pub previous: Option<Held>,
     /// The file that the last key went to, where that is another one.
@@ -53,8 +56,8 @@ pub(super) struct Issue<'a> {
     pub kept_key_file: Option<&'a KeyFile>,
     /// Whose the file that is replaced may be, too.
     pub previous_owners: [Option<Owner>; 2],
-    /// Nothing but a file that holds a key already may be replaced.
-    pub only_a_key: bool,
+    /// What the file may hold.
+    pub replaces: Replaces,
     /// How the reader of the file is told.
     pub tell_by: Option<&'a Reload>,
     pub replace: Replace<'a>,
@@ -91,7 +94,7 @@ pub(super) fn create(
         settings: &settings,
         kept_key_file: kept.as_ref(),
         previous_owners: [kept.as_ref().and_then(|kept| kept.owner), None],
-        only_a_key: false,
+        replaces: Replaces::Anything,
         // There is no reader yet, and nothing that ends.
         tell_by: None,
         replace: Replace::Nothing,
@@ -106,9 +109,10 @@ pub(super) fn check_none_waits(waiting: Option<&Delivery>) -> Result<()> {
 }
 
 impl Issued {
-    pub(super) fn new(activated: Activated, key_file: Option<KeyFile>) -> Self {
+    pub(super) fn new(activated: Activated, key_file: Option<KeyFile>, settings: &Settings) -> Self {
         let Activated { record, previous, still_accepted } = activated;
         Issued {
+            due_at: settings.due_at(record.created_at),
             record,
             key_file,
             previous,
@@ -130,8 +134,8 @@ impl Issue<'_> {
 
     fn to_file(&self, turn: &mut Turn<'_>, key_file: &KeyFile, recipient: &dyn Recipient) -> Result<Issued> {
         let key = new_key(turn)?;
-        let Issue { user, previous_owners, only_a_key, .. } = *self;
-        let parcel = NewParcel { key: &key, user, key_file, previous_owners, only_a_key };
+        let Issue { user, previous_owners, replaces, .. } = *self;
+        let parcel = NewParcel { key: &key, user, key_file, previous_owners, replaces };
         let mut replaced = self.ended();
         let pending = send(turn, &parcel, |transaction| {
             // The second transaction must not fail for it.
@@ -205,7 +209,7 @@ impl Issue<'_> {
         let path = key_file.as_ref().map(KeyFile::path);
         let is_another = |kept: &&KeyFile| Some(kept.path()) != path;
         let previous_key_file = self.kept_key_file.filter(is_another).cloned();
-        let issued = Issued::new(activated, key_file);
+        let issued = Issued::new(activated, key_file, self.settings);
         Issued {
             previous: issued.previous.or(revoked),
             previous_key_file,

@@ -4,8 +4,11 @@
 //! over to, and who is told of what an earlier run left, is the [`Recipient`]. Every call that issues takes a
 //! turn at writing, and finishes or undoes first what earlier runs left; a revocation comes before that.
 
+mod edit;
+mod ensure;
 mod issue;
 mod refresh;
+mod renew;
 mod revoke;
 mod show;
 
@@ -13,9 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+pub use self::ensure::{Done, Settled};
 pub use self::issue::{Issued, Order};
-use self::refresh::Ended;
 pub use self::refresh::Refresh;
+use self::refresh::{Ended, Kind};
+pub use self::renew::{Due, DueCount, Renewal, Step};
 pub use self::revoke::Revoked;
 pub use self::show::Shown;
 use crate::delivery::{Delivery, recover};
@@ -100,7 +105,7 @@ impl Authority {
         let prefixes: Vec<Prefix> = ended.keys.iter().map(|key| key.prefix).collect();
         let user = &refresh.order.user;
         let issued = self.turn_for(user, recipient).and_then(|(mut turn, waiting)| {
-            refresh::refresh(&mut turn, waiting.as_ref(), refresh, ended, recipient)
+            refresh::refresh(&mut turn, waiting.as_ref(), refresh, Kind::Refresh, ended, recipient)
         });
         issued.map_err(|error| error.after_revoking(user, prefixes))
     }

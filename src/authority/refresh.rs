@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Recipient;
 use super::issue::{Issue, Issued, Order, Replace, check_none_waits};
 use super::revoke::{check_agreed, revoke};
-use crate::delivery::{Delivery, tell_and_activate};
+use crate::delivery::{Delivery, Replaces, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::key_file::Owner;
@@ -13,6 +13,7 @@ use crate::settings::{Change, Reload, Settings};
 use crate::store::{Held, Pending, Store, Turn};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
+use crate::user::User;
 
 /// How to replace a user's key.
 #[derive(Clone, Debug)]
@@ -27,6 +28,28 @@ pub struct Refresh {
     pub revoke_first: bool,
     /// The keys that somebody was asked about: if another would end too, nothing is done.
     pub agreed: Option<Vec<Prefix>>,
+}
+
+/// Which command replaces a key, and on whose word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Somebody's, who says how long the old key is accepted.
+    Refresh,
+    /// Somebody's, who wants a key in the file, and else what is kept.
+    Ensure,
+    /// Nobody's: what is kept. Without a current key there is none to renew, but where a pending one was
+    /// `superseded`, which was issued then.
+    Renew { superseded: Option<Timestamp> },
+}
+
+impl Kind {
+    fn command(self) -> &'static str {
+        match self {
+            Kind::Refresh => "refresh",
+            Kind::Ensure => "ensure",
+            Kind::Renew { .. } => "renew",
+        }
+    }
 }
 
 /// What was revoked before the next key is issued.
@@ -70,6 +93,7 @@ pub(super) fn refresh(
     turn: &mut Turn<'_>,
     waiting: Option<&Delivery>,
     refresh: &Refresh,
+    kind: Kind,
     ended: Ended,
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
@@ -88,26 +112,33 @@ pub(super) fn refresh(
     let is_first = kept.key_file.is_none() && current.is_none() && ended.keys.is_empty();
     let tell_by = settings.reload.as_ref().filter(|_| !is_first);
     if let Some(reload) = tell_by {
-        refresh.check_may_run(reload, turn)?;
+        check_may_run(reload, &refresh.order, turn.store())?;
     }
+    let seen = current.as_ref().map(|current| current.prefix);
     let [one, other] = ended.owners;
+    let is_kept = changes.key_file == Change::Keep && settings.key_file.is_some();
     let issue = Issue {
-        command: "refresh",
+        command: kind.command(),
         user,
         settings: &settings,
         kept_key_file: kept.key_file.as_ref(),
         previous_owners: [owner(&kept).or(one), other],
-        only_a_key: changes.key_file == Change::Keep
-            && settings.key_file.is_some()
-            && turn.store().location().is_shared()?,
+        replaces: match kind {
+            Kind::Renew { superseded } => {
+                // A revocation waits for no turn: it may have come since the key was found due.
+                let since = current.as_ref().map(|current| current.created_at).or(superseded);
+                Replaces::OwnKeySince(since.ok_or_else(|| was_revoked(user))?)
+            }
+            _ if is_kept && turn.store().location().is_shared()? => Replaces::AKey,
+            _ => Replaces::Anything,
+        },
         tell_by,
-        replace: match refresh.revoke_first {
-            true => Replace::Nothing,
-            false => Replace::Current {
-                grace: refresh.grace.unwrap_or_default(),
-                agreed,
-                seen: current.map(|current| current.prefix),
-            },
+        replace: match kind {
+            Kind::Refresh if refresh.revoke_first => Replace::Nothing,
+            Kind::Refresh => Replace::Current { grace: refresh.grace.unwrap_or_default(), agreed, seen },
+            Kind::Ensure | Kind::Renew { .. } => {
+                Replace::Current { grace: settings.renew_grace(), agreed, seen }
+            }
         },
         revoked_first: ended.keys,
     };
@@ -126,11 +157,12 @@ fn finish(
     current.iter().try_for_each(|current| check_agreed(user, &Held::from(current), agreed))?;
     let tell_by = waiting.settings.reload.as_ref();
     if let Some(reload) = tell_by {
-        refresh.check_may_run(reload, turn)?;
+        check_may_run(reload, &refresh.order, turn.store())?;
     }
     let (replaced, stderr) = (current.map(|current| current.prefix), recipient.reload_stderr());
     let activated = tell_and_activate(turn, &waiting, replaced, tell_by, stderr)?;
-    Ok(Issued { was_waiting: true, ..Issued::new(activated, Some(waiting.key_file)) })
+    let issued = Issued::new(activated, Some(waiting.key_file), &waiting.settings);
+    Ok(Issued { was_waiting: true, ..issued })
 }
 
 impl Refresh {
@@ -147,25 +179,30 @@ impl Refresh {
             && self.grace.is_none_or(|asked| asked == pending.grace);
         Ok(is_met.then_some(settings))
     }
+}
 
-    /// Checks that a reload command is the caller's word: said now, or kept where nobody else could have
-    /// said it, and not in a copy of the database of another machine.
-    fn check_may_run(&self, reload: &Reload, turn: &Turn<'_>) -> Result<()> {
-        let is_kept = self.order.changes.reload == Change::Keep;
-        let (user, location) = (&self.order.user, turn.store().location());
-        let not_run = |code, why: &str| {
-            Error::new(code, format!("the reload command that is kept for {user} is not run: {why}"))
-                .hint("say it again with --reload, or do without it with --no-reload")
-        };
-        if is_kept && location.is_shared()? {
-            let why = format!("others may write {}", location.path().display());
-            return Err(not_run(Code::Forbidden, &why));
-        }
-        if is_kept && !reload.is_of_this_machine() {
-            return Err(not_run(Code::Usage, "it was not set on this machine"));
-        }
-        Ok(())
+/// Checks that a reload command is the caller's word: said now, or kept where nobody else could have said
+/// it, and not in a copy of the database of another machine.
+pub(super) fn check_may_run(reload: &Reload, order: &Order, store: &Store) -> Result<()> {
+    let is_kept = order.changes.reload == Change::Keep;
+    let (user, location) = (&order.user, store.location());
+    let not_run = |code, why: &str| {
+        Error::new(code, format!("the reload command that is kept for {user} is not run: {why}"))
+            .hint("say it again with --reload, or do without it with --no-reload")
+    };
+    if is_kept && location.is_shared()? {
+        let why = format!("others may write {}", location.path().display());
+        return Err(not_run(Code::Forbidden, &why));
     }
+    if is_kept && !reload.is_of_this_machine() {
+        return Err(not_run(Code::Usage, "it was not set on this machine"));
+    }
+    Ok(())
+}
+
+fn was_revoked(user: &User) -> Error {
+    Error::new(Code::NoKey, format!("the key of {user} was revoked meanwhile, so none was issued"))
+        .hint(format!("`apikey refresh {user}` issues one all the same"))
 }
 
 fn owner(settings: &Settings) -> Option<Owner> {

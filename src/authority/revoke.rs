@@ -54,7 +54,12 @@ pub(super) fn revoke(
             }
         }
     }
-    done.map(with_key_files)
+    let done = done?;
+    if done.0.by_time {
+        // In a transaction of its own: what it may meet is not to undo what was done.
+        let _ = store.write_at_once(clock, |transaction| transaction.renew_no_more(&done.0.user));
+    }
+    Ok(with_key_files(done))
 }
 
 /// How much of a revocation is done: less, where damage keeps more from being done.
@@ -79,9 +84,9 @@ fn end(
     // Those whose time is over too: by the clock alone they are not revoked for good.
     let by_time = manner == Manner::ByTime;
     if by_time {
-        transaction.end_by_time(&held)?
+        transaction.end_by_time(&held)?;
     } else {
-        transaction.end(&held)?
+        transaction.end(&held)?;
     }
     let keys = still_to_revoke(held.clone());
     keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;

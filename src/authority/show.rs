@@ -5,8 +5,9 @@ use serde::Serialize;
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::settings::Settings;
-use crate::store::{Listed, Snapshot};
+use crate::store::{Listed, Record, Snapshot};
 use crate::subject::Subject;
+use crate::timestamp::Timestamp;
 use crate::user::User;
 
 /// A key, and what is kept of its user from one key to the next. Serialized, it is the JSON of `show`.
@@ -30,9 +31,15 @@ pub(super) fn show(snapshot: &Snapshot<'_>, subject: &Subject) -> Result<Shown> 
         Subject::User(user) => {
             let Some(key) = snapshot.current(user)? else { return Err(no_current_key(snapshot, user)?) };
             let settings = snapshot.settings(user)?;
-            Ok(Shown { listed: Listed { key, key_file: settings.key_file.clone() }, settings })
+            Ok(shown(key, settings, snapshot.due_at(user)?))
         }
     }
+}
+
+/// A user's current key, and what is kept.
+pub(super) fn shown(key: Record, settings: Settings, due_at: Option<Timestamp>) -> Shown {
+    let key_file = settings.key_file.clone();
+    Shown { listed: Listed { key, key_file, due_at }, settings }
 }
 
 /// The user has no key that is accepted.

@@ -32,8 +32,8 @@ pub struct Global {
     /// Use the database at PATH
     ///
     /// Without it: /var/lib/apikey/keys.db for root, and keys.db in the user's local data folder
-    /// (~/.local/share/apikey) for anyone else. `create` and `refresh` make the database where
-    /// there is none.
+    /// (~/.local/share/apikey) for anyone else. `create`, `refresh` and `ensure` make the database
+    /// where there is none.
     #[arg(long, global = true, value_name = "PATH", env = "APIKEY_DB", hide_env_values = true)]
     #[arg(value_hint = ValueHint::FilePath)]
     #[arg(display_order = LAST)]
@@ -69,6 +69,13 @@ impl Global {
     /// Opens the database, to manage keys.
     pub fn open(&self) -> Result<Open> {
         Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
+    }
+
+    /// Whether there is a folder to make a database in, or one that would be made for it.
+    pub fn could_create(&self) -> Result<bool> {
+        let Database { path, default_folder } = self.database()?;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Ok(default_folder.is_some() || folder.is_none_or(|folder| folder.is_dir()))
     }
 
     /// Opens the database, or makes it, and says so: whoever forgot sudo sees where. Makes the default

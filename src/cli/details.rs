@@ -15,8 +15,8 @@ use crate::timestamp::Timestamp;
 pub fn of(shown: &Shown) -> String {
     let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
     let time = |time: Option<Timestamp>, else_: &str| time.map_or(else_.into(), |time| time.to_string());
-    let Listed { key, key_file } = &shown.listed;
-    let Settings { lifetime, key_file: kept, reload, .. } = &shown.settings;
+    let Listed { key, key_file, due_at } = &shown.listed;
+    let Settings { lifetime, key_file: kept, reload, renew_after, .. } = &shown.settings;
     let mut lines = vec![
         ("user", key.user.to_string()),
         ("prefix", key.prefix.to_string()),
@@ -29,6 +29,7 @@ pub fn of(shown: &Shown) -> String {
         ("revoked", time(key.revoked_at, "never")),
         ("key file", or_none(key_file.as_ref().map(KeyFile::path))),
         ("lifetime", or_none(lifetime.map(in_words).as_deref())),
+        ("renewed", due_at.map_or("never".to_owned(), |at| format!("from {at} on"))),
     ];
     if let Some(kept) = kept {
         if key_file.as_ref().map(KeyFile::path) != Some(kept.path()) {
@@ -43,6 +44,9 @@ pub fn of(shown: &Shown) -> String {
     }
     if let Some(reload) = reload {
         lines.push(("timeout", in_words(reload.timeout())));
+    }
+    if let Some(age) = renew_after {
+        lines.extend([("renew at", in_words(*age)), ("grace", in_words(shown.settings.renew_grace()))]);
     }
     lines.iter().map(|(what, value)| format!("{what:<9}  {}\n", printable(value))).collect()
 }

@@ -29,7 +29,8 @@ pub struct Caller<'a> {
     timeout: Duration,
     /// How long is left for what is said while others wait.
     patience: Duration,
-    to_json: ToJson,
+    /// None where no key is taken.
+    to_json: Option<ToJson>,
     /// Only what is over is told: about the rest somebody is told again before long.
     only_what_is_over: bool,
 }
@@ -37,18 +38,13 @@ pub struct Caller<'a> {
 impl<'a> Caller<'a> {
     /// Who runs a command that issues.
     pub fn new(output: &'a Output, global: &Global, to_json: ToJson) -> Self {
-        Caller {
-            output,
-            timeout: global.timeout,
-            patience: global.timeout,
-            to_json,
-            only_what_is_over: false,
-        }
+        Caller { to_json: Some(to_json), ..Self::of_no_key(output, global) }
     }
 
-    /// Who runs a command that issues nothing.
+    /// Who runs a command that gives out no key.
     pub fn of_no_key(output: &'a Output, global: &Global) -> Self {
-        Self::new(output, global, |_, _, _| Ok(()))
+        let (timeout, patience) = (global.timeout, global.timeout);
+        Caller { output, timeout, patience, to_json: None, only_what_is_over: false }
     }
 
     /// Who hears of the rest by other means.
@@ -59,15 +55,18 @@ impl<'a> Caller<'a> {
     /// Says what was issued, where that was not said with the key.
     pub fn tell(&self, issued: &Issued) -> Result<()> {
         let Record { prefix, user, expires_at, .. } = &issued.record;
-        let end = expires_at.map(|end| format!(", accepted until {end}")).unwrap_or_default();
+        let mut end = expires_at.map(|end| format!(", accepted until {end}")).unwrap_or_default();
+        if let Some(due_at) = issued.due_at {
+            end.push_str(&format!(", renewed from {due_at} on"));
+        }
         let done = if issued.was_waiting { "Finished the delivery of" } else { "Issued" };
         let place = match &issued.key_file {
             Some(key_file) => format!("The key is in {}.", key_file.path()),
             None => "The key is shown only once.".to_owned(),
         };
-        if issued.key_file.is_some() && self.output.is_json() {
+        if let Some(to_json) = self.to_json.filter(|_| issued.key_file.is_some() && self.output.is_json()) {
             self.output
-                .data(|out| Ok((self.to_json)(out, issued, None)?))
+                .data(|out| Ok(to_json(out, issued, None)?))
                 .map_err(|error| error.after("the key is delivered"))?;
         }
         self.output.note(&format!("{done} {prefix} to {user}{end}. {place}"));
@@ -105,6 +104,9 @@ pub fn tell_of_accepted(output: &Output, keys: &[Held]) {
 
 impl Recipient for Caller<'_> {
     fn check(&self, database_files: &[PathBuf]) -> Result<()> {
+        if self.to_json.is_none() {
+            return Err(Error::undeliverable("there is no key file for it"));
+        }
         self.output.check_takes_key()?;
         self.output.check_is_none_of(database_files)
     }
@@ -114,10 +116,9 @@ impl Recipient for Caller<'_> {
         // Long enough from the start: a buffer that grows leaves copies behind.
         let mut buffer = Zeroizing::new(vec![0; longest_json(issued)]);
         let mut rest = buffer.as_mut_slice();
-        let written = if self.output.is_json() {
-            (self.to_json)(&mut rest, issued, Some(key))
-        } else {
-            rest.write_all(key.expose().as_bytes()).and_then(|()| rest.write_all(b"\n"))
+        let written = match self.to_json {
+            Some(to_json) if self.output.is_json() => to_json(&mut rest, issued, Some(key)),
+            _ => rest.write_all(key.expose().as_bytes()).and_then(|()| rest.write_all(b"\n")),
         };
         written.map_err(|error| Error::new(Code::InternalError, format!("cannot write the key: {error}")))?;
         let unused = rest.len();

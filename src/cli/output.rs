@@ -18,6 +18,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::patience::{A_WHILE, within};
 use crate::text::printable;
+use crate::user::User;
 
 /// As many bytes as a pipe that is ready takes without waiting: pipe(7).
 const PIPE_BUF: usize = 4096;
@@ -64,6 +65,12 @@ impl Output {
         } else {
             let _ = within(timeout, move || say(&line));
         }
+    }
+
+    /// Says why something failed of a user's, where that is not the end.
+    pub fn problem(&self, user: &User, error: &Error) {
+        let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
+        say(&format!("apikey: {user}: {error}{hint}"));
     }
 
     /// Says why the program failed, and returns the exit status that says so too. That a key is not

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use nix::unistd::{Group, Uid, User as Account};
 
-use super::args::{key_file_path, lifetime, some_duration};
+use super::args::{duration, key_file_path, lifetime, some_duration};
+use super::output::Output;
 use crate::error::Result;
 use crate::key_file::{EnvName, KeyFilePath, Mode, Owner};
 use crate::name::Name;
@@ -15,21 +16,8 @@ use crate::settings::{Change, Changes, ReloadCommand};
 /// What is to be kept of a user.
 #[derive(Debug, Args)]
 pub struct SettingsArgs {
-    /// Label the key
-    ///
-    /// Up to 100 printable characters. Labels need not differ.
-    #[arg(long, value_name = "NAME")]
-    name: Option<Name>,
-
-    /// Have no label
-    #[arg(long, conflicts_with = "name", hide_short_help = true)]
-    no_name: bool,
-
-    /// Stop accepting it after, say, 90d or 12h
-    ///
-    /// The keys that follow it live as long, each from its own issue on. `never` ends that.
-    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
-    expires_in: Option<Change<Duration>>,
+    #[command(flatten)]
+    editable: EditableArgs,
 
     /// Write the key to PATH, not standard output
     ///
@@ -39,38 +27,60 @@ pub struct SettingsArgs {
     /// else or another user's accepted key in it, or one in a folder that others may write is refused before
     /// a key is issued.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = key_file_path())]
+    #[arg(display_order = 22)]
     key_file: Option<PathBuf>,
 
     /// Print the key again, and write no file
     ///
     /// How the file was written and its reader told is forgotten, too.
-    #[arg(long, conflicts_with = "key_file", hide_short_help = true)]
+    #[arg(long, conflicts_with = "key_file", hide_short_help = true, display_order = 26)]
     #[arg(conflicts_with_all = ["key_file_mode", "key_file_owner", "key_file_env", "reload"])]
     no_key_file: bool,
-
-    /// Set its permissions, 0600 unless set
-    ///
-    /// Three or four octal digits: read and write for owner and group, nothing for others; the owner
-    /// must be able to read.
-    #[arg(long, value_name = "MODE")]
-    key_file_mode: Option<Mode>,
-
-    /// Give it to USER[:GROUP]
-    ///
-    /// Names or numbers; without GROUP, the user's own group. It is the caller's where nobody was ever named.
-    #[arg(long, value_name = "OWNER", value_hint = ValueHint::Username, value_parser = owner)]
-    key_file_owner: Option<Owner>,
 
     /// Write NAME=key, for EnvironmentFile=
     ///
     /// One line, with a newline at its end; for systemd's EnvironmentFile= and a container's
     /// --env-file. Else the file holds the key and nothing else.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", display_order = 25)]
     key_file_env: Option<EnvName>,
 
     /// Write the key and nothing else
-    #[arg(long, conflicts_with = "key_file_env", hide_short_help = true)]
+    #[arg(long, conflicts_with = "key_file_env", hide_short_help = true, display_order = 26)]
     no_key_file_env: bool,
+}
+
+/// What of it can be changed with no new key.
+#[derive(Debug, Args)]
+pub struct EditableArgs {
+    /// Label the key
+    ///
+    /// Up to 100 printable characters. Labels need not differ.
+    #[arg(long, value_name = "NAME", display_order = 20)]
+    name: Option<Name>,
+
+    /// Have no label
+    #[arg(long, conflicts_with = "name", hide_short_help = true, display_order = 20)]
+    no_name: bool,
+
+    /// Stop accepting it after, say, 90d or 12h
+    ///
+    /// The keys that follow it live as long, each from its own issue on. `never` ends that.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime, display_order = 21)]
+    expires_in: Option<Change<Duration>>,
+
+    /// Set the file's permissions
+    ///
+    /// 0600 where nothing was ever said. Three or four octal digits: read and write for owner and group, nothing for others; the owner
+    /// must be able to read.
+    #[arg(long, value_name = "MODE", display_order = 23)]
+    key_file_mode: Option<Mode>,
+
+    /// Give the file to USER[:GROUP]
+    ///
+    /// Names or numbers; without GROUP, the user's own group. It is the caller's where nobody was ever named.
+    #[arg(long, value_name = "OWNER", value_hint = ValueHint::Username, value_parser = owner)]
+    #[arg(display_order = 24)]
+    key_file_owner: Option<Owner>,
 
     /// Run COMMAND when the next key is delivered
     ///
@@ -80,18 +90,34 @@ pub struct SettingsArgs {
     /// it fails, both keys stay accepted, the exit status is 9, and the next refresh of that user goes on
     /// from there. It is kept, and run on this machine alone, and only where nobody else may write the
     /// database. For a service that reads its key only when it starts: --reload 'systemctl restart web'.
-    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString)]
+    #[arg(long, value_name = "COMMAND", value_hint = ValueHint::CommandString, display_order = 27)]
     reload: Option<ReloadCommand>,
 
     /// Tell nobody of the next key
     #[arg(long, conflicts_with_all = ["reload", "reload_timeout"], hide_short_help = true)]
+    #[arg(display_order = 28)]
     no_reload: bool,
 
     /// End that command after this long, 2m unless set
     ///
     /// It ends with its children, but for one that has left its process group, and has failed then.
     #[arg(long, value_name = "DURATION", value_parser = some_duration, hide_short_help = true)]
+    #[arg(display_order = 28)]
     reload_timeout: Option<Duration>,
+
+    /// Let `renew` replace it from this age on
+    ///
+    /// It is to be in a key file, and to be renewed before it ends. `never` ends that. The package's timer
+    /// runs `renew` each hour.
+    #[arg(long, value_name = "DURATION", value_parser = lifetime, display_order = 29)]
+    renew_after: Option<Change<Duration>>,
+
+    /// Accept the old key that much longer then, 1d unless set
+    ///
+    /// At a renewal, and wherever `ensure` replaces a key. It does not outlive its own end.
+    #[arg(long, value_name = "DURATION", value_parser = duration, hide_short_help = true)]
+    #[arg(display_order = 30)]
+    renew_grace: Option<Duration>,
 }
 
 impl SettingsArgs {
@@ -99,15 +125,35 @@ impl SettingsArgs {
     pub fn changes(self) -> Result<Changes> {
         let key_file = self.key_file.as_deref().map(KeyFilePath::new).transpose()?;
         Ok(Changes {
+            key_file: change(key_file, self.no_key_file),
+            key_file_env: change(self.key_file_env, self.no_key_file_env),
+            ..self.editable.changes()
+        })
+    }
+}
+
+impl EditableArgs {
+    /// What becomes of what is kept.
+    pub fn changes(self) -> Changes {
+        Changes {
             name: change(self.name, self.no_name),
             lifetime: self.expires_in.unwrap_or_default(),
-            key_file: change(key_file, self.no_key_file),
+            key_file: Change::Keep,
             key_file_mode: self.key_file_mode,
             key_file_owner: self.key_file_owner,
-            key_file_env: change(self.key_file_env, self.no_key_file_env),
+            key_file_env: Change::Keep,
             reload: change(self.reload, self.no_reload),
             reload_timeout: self.reload_timeout,
-        })
+            renew_after: self.renew_after.unwrap_or_default(),
+            renew_grace: self.renew_grace,
+        }
+    }
+}
+
+/// The package's timer looks once an hour: a key with a shorter age than two hours is not as fresh as it says.
+pub fn warn_of_short_age(changes: &Changes, output: &Output) {
+    if matches!(changes.renew_after, Change::Set(age) if age < Duration::from_secs(2 * 60 * 60)) {
+        output.note("A renewal age of less than 2h is shorter than an hourly timer can keep.");
     }
 }
 

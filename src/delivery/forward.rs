@@ -2,13 +2,14 @@
 
 use std::process::Stdio;
 
-use super::state::check_may_replace;
+use super::state::{InFile, check_may_replace};
 use super::{Delivery, End, reload};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
 use crate::settings::Reload;
 use crate::store::{Held, Holdings, Pending, Record, Status, Transaction, Turn};
+use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
 
@@ -19,9 +20,19 @@ pub struct NewParcel<'a> {
     pub key_file: &'a KeyFile,
     /// Whose the file that is replaced may be, too.
     pub previous_owners: [Option<Owner>; 2],
-    /// Nothing but a file that holds a key already may be replaced: the path is the word of somebody who
-    /// need not be trusted.
-    pub only_a_key: bool,
+    pub replaces: Replaces,
+}
+
+/// What a key may take the place of, in a file.
+#[derive(Clone, Copy, Debug)]
+pub enum Replaces {
+    /// A key, or nothing.
+    Anything,
+    /// A key: the path is the word of somebody who need not be trusted.
+    AKey,
+    /// The user's current key, which was issued then, or one that was issued after it and so was on its
+    /// way there: nobody says that the file belongs there.
+    OwnKeySince(Timestamp),
 }
 
 /// A key that became the active one.
@@ -83,16 +94,8 @@ fn stuck_in_stage(target: &Target, pending: &Pending, obstacle: &Obstacle) -> Er
 /// that made one was killed before its key was issued, or its key has ended since.
 fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
     let target = Target::open(parcel.key_file, parcel.previous_owners)?;
-    let holds_a_key = check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
-    if parcel.only_a_key && !holds_a_key {
-        let (path, database) = (parcel.key_file.path(), turn.store().location().path().display());
-        return Err(Obstacle {
-            reason: format!(
-                "there is no key in {path}, and others may write {database}, which says to go there"
-            ),
-            hint: "name the file with --key-file".into(),
-        });
-    }
+    let held = check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
+    check_replaces(turn, parcel, &held)?;
     for prefix in target.staged()? {
         // Where that is not known, or it can't be removed, it stays: that is not worth failing for.
         let Ok(key) = turn.store().with_prefix(prefix, turn.now()) else { continue };
@@ -101,6 +104,36 @@ fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, 
         }
     }
     Ok(target)
+}
+
+fn check_replaces(
+    turn: &Turn<'_>,
+    parcel: &NewParcel<'_>,
+    held: &InFile,
+) -> std::result::Result<(), Obstacle> {
+    let (path, user) = (parcel.key_file.path(), parcel.user);
+    let refused = |reason, hint| Err(Obstacle { reason, hint });
+    let somebody_s_word = format!("see to that, or deliver a new one there: `apikey refresh {user}`");
+    match (parcel.replaces, held) {
+        (Replaces::AKey, InFile::Nothing) => {
+            let database = turn.store().location().path().display();
+            refused(
+                format!("there is no key in {path}, and others may write {database}, which says to go there"),
+                "name the file with --key-file".into(),
+            )
+        }
+        (Replaces::OwnKeySince(_), InFile::Nothing) => {
+            refused(format!("there is no key in {path}; is its file system mounted?"), somebody_s_word)
+        }
+        (Replaces::OwnKeySince(issued), InFile::Key(key)) => match key {
+            Some(key) if key.user == *user && key.created_at >= issued => Ok(()),
+            _ => refused(
+                format!("{path} holds no current key of {user}; is another file system mounted?"),
+                somebody_s_word,
+            ),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Tells the reader of a key that is in its file, where there is a command for that, and makes the key
@@ -115,13 +148,14 @@ pub fn tell_and_activate(
     if let Some(command) = tell_by {
         let (told, turn_again) = turn.let_others_go_first(|| reload::run(command, pending, stderr));
         turn_again.map_err(|error| unfinished(pending, &error))?;
-        if let Err(why) = told {
+        if let Err(failed) = told {
             // Where another run has told the reader meanwhile, it is done.
             let Record { prefix, .. } = pending.key;
             let found = turn.read(|snapshot| snapshot.held_with_prefix(prefix))?;
             match found.map(|(_, key)| key.stored) {
                 Some(Status::Pending) => {
-                    return Err(Delivery::of(pending, End::AwaitsReload(Some(why))).error());
+                    let error = Delivery::of(pending, End::AwaitsReload(Some(failed.why))).error();
+                    return Err(if failed.interrupted { error.interrupted() } else { error });
                 }
                 Some(Status::Active) => {}
                 _ => return Err(not_pending(&pending.key)),
@@ -183,6 +217,7 @@ pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>, 
     turn.write(|transaction| {
         if issued {
             transaction.keep_where_nothing_is(&pending.key.user, pending.key.prefix)?;
+            transaction.make_due(&pending.key.user)?;
         }
         if transaction.undo(&pending.key)? { Ok(()) } else { Err(not_pending(&pending.key)) }
     })?;

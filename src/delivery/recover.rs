@@ -6,11 +6,18 @@ use super::state::{State, look};
 use super::{Delivery, End};
 use crate::error::{Code, Error, Result};
 use crate::store::{Pending, Turn};
+use crate::user::User;
 
 /// Sees to what earlier runs left. What is wrong with one user's key is no reason to keep all others from
 /// theirs; an error is the database's.
 pub fn recover(turn: &mut Turn<'_>) -> Result<Vec<Delivery>> {
-    let pending = turn.read(|snapshot| snapshot.pending())?;
+    recover_of(turn, |_| true)
+}
+
+/// The same, of those users alone.
+pub fn recover_of(turn: &mut Turn<'_>, is_meant: impl Fn(&User) -> bool) -> Result<Vec<Delivery>> {
+    let mut pending = turn.read(|snapshot| snapshot.pending())?;
+    pending.retain(|pending| is_meant(&pending.key.user));
     let go_on = |pending: Pending| match go_on_with(turn, &pending) {
         Ok(end) => Some(Ok(Delivery { pending, end })),
         // Another run has ended it meanwhile: there is nothing to tell.

@@ -22,7 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Runs the command; where that fails, says why. Standard output is for data, so it has none. It is a
 /// process group of its own: when its time is over, or a signal is to end this process, it ends with its
 /// children, but for one that has left the group.
-pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), String> {
+pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), Failed> {
     let child = Command::new("/bin/sh")
         .args(["-c", reload.command.as_str()])
         .env("APIKEY_USER", pending.key.user.as_str())
@@ -33,17 +33,30 @@ pub fn run(reload: &Reload, pending: &Pending, stderr: Stdio) -> Result<(), Stri
         .stderr(stderr)
         .process_group(0)
         .spawn();
-    let cannot = |error: io::Error| format!("the reload command could not be run: {error}");
+    let cannot = |error: io::Error| Failed::of(format!("the reload command could not be run: {error}"));
     wait(child.map_err(cannot)?, reload.timeout()).unwrap_or_else(|error| Err(cannot(error)))
 }
 
+/// Why the reader was not told.
+pub struct Failed {
+    pub why: String,
+    /// A signal that was to end this process ended the command.
+    pub interrupted: bool,
+}
+
+impl Failed {
+    fn of(why: String) -> Self {
+        Failed { why, interrupted: false }
+    }
+}
+
 /// Waits for the end of `child`, or brings it about.
-fn wait(mut child: Child, timeout: Duration) -> io::Result<Result<(), String>> {
+fn wait(mut child: Child, timeout: Duration) -> io::Result<Result<(), Failed>> {
     let group = Pid::from_raw(child.id().cast_signed());
     let woken = watch(group, timeout);
     if let Ok((Woken::Ready, _)) = woken {
         let status = child.wait()?;
-        let failed = || format!("the reload command failed: {status}");
+        let failed = || Failed::of(format!("the reload command failed: {status}"));
         return Ok(if status.success() { Ok(()) } else { Err(failed()) });
     }
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
@@ -55,8 +68,10 @@ fn wait(mut child: Child, timeout: Duration) -> io::Result<Result<(), String>> {
     }
     let _ = child.try_wait();
     Ok(Err(match woken?.0 {
-        Woken::TimedOut => format!("the reload command took longer than {timeout:?}, and was ended"),
-        _ => "the reload command was interrupted".to_owned(),
+        Woken::TimedOut => {
+            Failed::of(format!("the reload command took longer than {timeout:?}, and was ended"))
+        }
+        _ => Failed { why: "the reload command was interrupted".to_owned(), interrupted: true },
     }))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::key_file::Target;
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Record, Store};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -21,6 +21,14 @@ pub enum State {
     Lost(Option<Target>),
     /// It can be neither finished nor given up, because of this.
     Stuck(Obstacle),
+}
+
+/// What a key file holds.
+#[derive(Debug)]
+pub enum InFile {
+    Nothing,
+    /// A key, and what is known of it, where it was ever issued.
+    Key(Option<Box<Record>>),
 }
 
 /// Looks where the delivery of `pending` stands. An error is the database's.
@@ -54,22 +62,16 @@ pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
 }
 
 /// Checks that a key of `user` may take the place of what the file holds now: it is a key file, or
-/// nothing, and neither the database's nor the only copy of a key that somebody else has. Returns whether
-/// it holds a key.
+/// nothing, and neither the database's nor the only copy of a key that somebody else has. Returns what is
+/// known of the key in it.
 pub fn check_may_replace(
     store: &Store,
     target: &Target,
     user: &User,
     now: Timestamp,
-) -> std::result::Result<bool, Obstacle> {
-    let location = store.location();
-    if target.is_in(location.folder())? && location.owns(target.name()) {
-        return Err(Obstacle {
-            reason: format!("{} belongs to the database", location.folder().join(target.name()).display()),
-            hint: "name another file with --key-file".into(),
-        });
-    }
-    let Some(held) = target.check_replaceable()? else { return Ok(false) };
+) -> std::result::Result<InFile, Obstacle> {
+    check_is_not_the_database(store, target)?;
+    let Some(held) = target.check_replaceable()? else { return Ok(InFile::Nothing) };
     let unknown = |error: Error| Obstacle {
         reason: format!("whose key the file holds is unknown: {error}"),
         hint: error.what_to_do().unwrap_or("try again").to_owned(),
@@ -79,6 +81,18 @@ pub fn check_may_replace(
             reason: format!("the file holds {} of {}, which is accepted", other.prefix, other.user),
             hint: format!("name another file, or end the keys of {0} with `apikey revoke {0}`", other.user),
         }),
-        _ => Ok(true),
+        found => Ok(InFile::Key(found.map(Box::new))),
     }
+}
+
+/// Checks that the file is none of the database's.
+pub fn check_is_not_the_database(store: &Store, target: &Target) -> std::result::Result<(), Obstacle> {
+    let location = store.location();
+    if target.is_in(location.folder())? && location.owns(target.name()) {
+        return Err(Obstacle {
+            reason: format!("{} belongs to the database", location.folder().join(target.name()).display()),
+            hint: "name another file with --key-file".into(),
+        });
+    }
+    Ok(())
 }

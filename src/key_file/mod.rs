@@ -3,6 +3,7 @@
 //! It holds the key and nothing else, so that a daemon that reads it whole is right; or one line
 //! `NAME=key`, for systemd's `EnvironmentFile=` and for `--env-file`.
 
+mod amend;
 mod folder;
 mod target;
 
@@ -18,6 +19,7 @@ use std::str::FromStr;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
+pub(crate) use self::amend::{Differs, Holding};
 pub(crate) use self::folder::Folder;
 pub(crate) use self::target::Target;
 use crate::error::{Code, Error, Result};

@@ -26,10 +26,10 @@ type Result<T> = std::result::Result<T, Obstacle>;
 /// A key file whose folder is open.
 #[derive(Debug)]
 pub struct Target {
-    key_file: KeyFile,
-    folder: Folder,
+    pub(super) key_file: KeyFile,
+    pub(super) folder: Folder,
     /// Whose files may be replaced, besides the caller's.
-    owners: [Option<u32>; 3],
+    pub(super) owners: [Option<u32>; 3],
 }
 
 impl Target {
@@ -66,10 +66,24 @@ impl Target {
 
     /// Checks that what is there now, if anything, may be replaced. Returns the key in it.
     pub fn check_replaceable(&self) -> Result<Option<Key>> {
+        if !self.check_is_file()? {
+            return Ok(None);
+        }
+        match self.content(self.name())? {
+            Content::Nothing => Ok(None),
+            Content::Key(key) => Ok(Some(key)),
+            Content::SomethingElse => {
+                Err(obstacle(format!("{} holds something else than a key", self.key_file.path.display())))
+            }
+        }
+    }
+
+    /// Checks that what is there now, if anything, is a file that may be replaced for all but its content.
+    pub(super) fn check_is_file(&self) -> Result<bool> {
         let path = &self.key_file.path;
         let shown = path.display();
         let Some(found) = self.folder.status(self.name()).map_err(cannot("look at", path))? else {
-            return Ok(None);
+            return Ok(false);
         };
         let kind = match SFlag::from_bits_truncate(found.st_mode & SFlag::S_IFMT.bits()) {
             SFlag::S_IFREG => None,
@@ -94,11 +108,7 @@ impl Target {
         if is_mount_point(path) {
             return Err(mounted(path));
         }
-        match self.content(self.name())? {
-            Content::Nothing => Ok(None),
-            Content::Key(key) => Ok(Some(key)),
-            Content::SomethingElse => Err(obstacle(format!("{shown} holds something else than a key"))),
-        }
+        Ok(true)
     }
 
     /// Stages `key`: when this returns, the stage is on the disk, whole, with its owner and mode.
@@ -216,7 +226,8 @@ fn is_mount_point(path: &Path) -> bool {
     let escaped =
         escapes.iter().fold(path.to_string_lossy().into_owned(), |path, (c, octal)| path.replace(*c, octal));
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    table.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))
+    // Hardly ever is it there at all.
+    table.contains(&escaped) && table.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))
 }
 
 fn mounted(path: &Path) -> Obstacle {
@@ -226,10 +237,10 @@ fn mounted(path: &Path) -> Obstacle {
     }
 }
 
-fn cannot<'a>(doing: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Obstacle + Copy + 'a {
+pub(super) fn cannot<'a>(doing: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Obstacle + Copy + 'a {
     move |error| obstacle(format!("cannot {doing} {}: {error}", path.display()))
 }
 
-fn obstacle(reason: String) -> Obstacle {
+pub(super) fn obstacle(reason: String) -> Obstacle {
     Obstacle { reason, hint: "see to that, or name another file with --key-file".into() }
 }

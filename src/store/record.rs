@@ -124,6 +124,8 @@ pub struct Listed {
     /// The file of a current or a pending key.
     #[serde(serialize_with = "path")]
     pub key_file: Option<KeyFile>,
+    /// From when on a current or a pending key is renewed.
+    pub due_at: Option<Timestamp>,
 }
 
 /// A key on its way into a file.
@@ -184,6 +186,7 @@ pub(super) use {held_columns, key_columns, key_file_columns, settings_columns};
 const LONGEST_TEXT: usize = 4096;
 
 const KEY_COLUMNS: usize = 9;
+const KEY_FILE_COLUMNS: usize = 5;
 const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
@@ -242,9 +245,16 @@ impl Listed {
         self.key.stored == Status::Active || self.key.status.is_accepted()
     }
 
-    /// What a row of `key_columns!` and `key_file_columns!` is.
+    /// What a row of `key_columns!`, `key_file_columns!`, the renewal age and when it is due is.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
-        Ok(Listed { key: Record::read(row, now)?, key_file: key_file(row, KEY_COLUMNS)? })
+        let key = Record::read(row, now)?;
+        let age = duration(row, KEY_COLUMNS + KEY_FILE_COLUMNS)?;
+        let due_at = match key.stored {
+            // Its settings are not in force yet.
+            Status::Pending => age.and_then(|age| key.created_at.checked_add(age)),
+            _ => time(row, KEY_COLUMNS + KEY_FILE_COLUMNS + 1)?,
+        };
+        Ok(Listed { key_file: key_file(row, KEY_COLUMNS)?, key, due_at })
     }
 }
 
@@ -310,7 +320,7 @@ fn milliseconds_in(id: Uuid) -> u64 {
     id.as_u64_pair().0 >> 16
 }
 
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     text.map(|text| Timestamp::parse(text).ok_or_else(|| damaged(column))).transpose()
 }

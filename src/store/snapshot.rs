@@ -34,13 +34,13 @@ pub struct Holdings {
 
 /// The settings in force for a current key, and those that come with a pending one.
 macro_rules! with_settings {
-    ($columns:expr) => {
+    () => {
         concat!(
             "SELECT ",
             key_columns!(),
             ", ",
-            $columns,
-            " FROM keys LEFT JOIN settings ON settings.user = keys.user AND status IN ('active', 'pending') \
+            key_file_columns!(),
+            ", renew_after_ms, due_at FROM keys LEFT JOIN settings ON settings.user = keys.user AND status IN ('active', 'pending') \
              AND pending_key = iif(status = 'pending', keys.prefix, 0) "
         )
     };
@@ -214,9 +214,36 @@ impl<'store> Snapshot<'store> {
         self.all(sql, parameters, |row, _| record::key_file(row, 0)).ok()?.pop().flatten()
     }
 
+    /// From when on the user's current key is to be renewed.
+    pub fn due_at(&self, user: &User) -> Result<Option<Timestamp>> {
+        let sql = "SELECT due_at FROM settings WHERE user = ?1 AND pending_key = 0";
+        Ok(self.all(sql, [user.as_str()], |row, _| record::time(row, 0))?.pop().flatten())
+    }
+
+    /// The next one, by when it was due and by the user's name as it is stored, whose key is due by now:
+    /// after that one, where there is one.
+    pub fn next_due(&self, after: Option<&(String, String)>) -> Result<Option<(String, String)>> {
+        let sql = "SELECT due_at, user FROM settings WHERE due_at IS NOT NULL AND due_at <= ?1 \
+                   AND (due_at, user) > (?2, ?3) ORDER BY due_at, user LIMIT 1";
+        let (at, user) = after.map_or(("", ""), |(at, user)| (at.as_str(), user.as_str()));
+        let parameters = params![self.now.to_string(), at, user];
+        Ok(self.all(sql, parameters, |row, _| Ok((row.get(0)?, row.get(1)?)))?.pop())
+    }
+
+    /// How many users have a key that is due by now, and how many one that will be.
+    pub fn count_due(&self) -> Result<(u64, u64)> {
+        let sql = "SELECT count(*) FROM settings WHERE due_at IS NOT NULL AND due_at <= ?1 UNION ALL \
+                   SELECT count(*) FROM settings WHERE due_at IS NOT NULL AND due_at > ?1";
+        let count = |row: &Row<'_>, _| row.get::<_, i64>(0).map(i64::unsigned_abs);
+        match self.all(sql, [self.now.to_string()], count)?.as_slice() {
+            [due, later] => Ok((*due, *later)),
+            _ => Ok((0, 0)),
+        }
+    }
+
     /// The key with this prefix, and the file that it is in or on its way to.
     pub fn listed(&self, prefix: Prefix) -> Result<Option<Listed>> {
-        let sql = concat!(with_settings!(key_file_columns!()), "WHERE keys.prefix = ?1");
+        let sql = concat!(with_settings!(), "WHERE keys.prefix = ?1");
         Ok(self.all(sql, [prefix.bits()], Listed::read)?.pop())
     }
 
@@ -230,14 +257,11 @@ impl<'store> Snapshot<'store> {
         let mut statement = self.run(|connection| match user {
             // In order from the index.
             Some(_) => connection.prepare(concat!(
-                with_settings!(key_file_columns!()),
+                with_settings!(),
                 "WHERE keys.user = ?1 ORDER BY keys.user, substr(id, 1, 13)"
             )),
             // Sorting all of them is faster than to jump to each.
-            None => connection.prepare(concat!(
-                with_settings!(key_file_columns!()),
-                "WHERE ?1 IS NULL ORDER BY +keys.user, id"
-            )),
+            None => connection.prepare(concat!(with_settings!(), "WHERE ?1 IS NULL ORDER BY +keys.user, id")),
         })?;
         let mut rows = self.run(|_| statement.query([user.map(User::as_str)]))?;
         while let Some(row) = self.run(|_| rows.next())? {

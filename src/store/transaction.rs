@@ -116,6 +116,29 @@ impl Transaction<'_> {
         Ok(Held { status, stored: status, revoked_at: Some(until), ..*current })
     }
 
+    /// Changes what is known of the user's active key, and what is kept. `what` is what that is.
+    pub fn edit(
+        &self,
+        key: &Record,
+        expires_at: Option<Timestamp>,
+        settings: &Settings,
+        what: &str,
+    ) -> Result<Record> {
+        let edited = Record { name: settings.name.clone(), expires_at, ..key.clone() };
+        let sql = "UPDATE keys SET name = ?2, expires_at = ?3 WHERE prefix = ?1";
+        let (name, end) = (edited.name.as_ref().map(Name::as_str), expires_at.map(|at| at.to_string()));
+        self.execute(sql, params![key.prefix.bits(), name, end])?;
+        let (due_at, kept) = (self.due_at(&key.user)?, self.settings(&key.user)?);
+        self.keep(&edited, settings)?;
+        if let Some(due_at) = due_at.filter(|_| kept.renew_after == settings.renew_after) {
+            // What made it due earlier is not over.
+            let earlier = "UPDATE settings SET due_at = ?2 WHERE user = ?1 AND due_at > ?2";
+            self.execute(earlier, params![key.user.as_str(), due_at.to_string()])?;
+        }
+        self.record("edited", &key.user, &Held::from(&edited), None, Some(what))?;
+        Ok(edited)
+    }
+
     /// Revokes keys at once and for good. What was revoked before keeps its time. [`Transaction::ended`]
     /// is to follow.
     pub fn end(&self, keys: &[Held]) -> Result<()> {
@@ -132,6 +155,12 @@ impl Transaction<'_> {
                    revoked_at = iif(status = 'retiring', ?2, revoked_at) WHERE prefix = ?1";
         let now = self.now.to_string();
         keys.iter().try_for_each(|key| self.execute(sql, params![key.prefix.bits(), now]).map(drop))
+    }
+
+    /// Lets a user whose keys could only be made to expire be renewed no more: an expired key would be.
+    pub fn renew_no_more(&self, user: &User) -> Result<()> {
+        let sql = "UPDATE settings SET renew_after_ms = NULL, due_at = NULL WHERE user = ?1";
+        self.unless_damaged(self.execute(sql, [user.as_str()]).map(drop))
     }
 
     /// Sees to what comes of keys that were just revoked: what a pending one was to bring is kept where nothing
@@ -178,6 +207,13 @@ impl Transaction<'_> {
             self.record("undone", user, &Held::from(pending), None, None)?;
         }
         Ok(changed == 1)
+    }
+
+    /// Makes the user's current key due, where it is renewed at all: its file may hold another one, of which the
+    /// delivery was given up.
+    pub fn make_due(&self, user: &User) -> Result<()> {
+        let sql = "UPDATE settings SET due_at = ?2 WHERE user = ?1 AND due_at > ?2";
+        self.execute(sql, params![user.as_str(), self.now.to_string()]).map(drop)
     }
 
     /// Keeps what a pending key is to bring, although it will not be the active one, where its reader was
@@ -246,8 +282,7 @@ impl Transaction<'_> {
         let ms = |duration: Option<Duration>| duration.map(|duration| duration.as_millis() as i64);
         let (key_file, reload) = (settings.key_file.as_ref(), settings.reload.as_ref());
         let owner = key_file.and_then(|key_file| key_file.owner);
-        // Past the year 9999 is never.
-        let due_at = settings.renew_after.and_then(|age| key.created_at.checked_add(age));
+        let due_at = settings.due_at(key.created_at);
         let parameters = params![
             key_file.map(KeyFile::path),
             key_file.map(|key_file| key_file.mode.bits()),

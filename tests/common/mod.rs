@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
 
 pub mod aftermath;
+pub mod container;
 pub mod disk;
 pub mod locks;
 mod run;

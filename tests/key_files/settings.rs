@@ -107,22 +107,47 @@ fn what_does_not_fit_together_is_wrong_usage() {
 
 #[test]
 fn options_that_exclude_each_other_are_refused() {
-    let host = host_with_key_file();
-    for pair in [
-        "--name=a --no-name",
+    const OF_EDIT: [&str; 3] =
+        ["--name=a --no-name", "--reload=true --no-reload", "--reload-timeout=1m --no-reload"];
+    const OF_ALL: [&str; 6] = [
         "--key-file=a --no-key-file",
         "--key-file-mode=640 --no-key-file",
         "--key-file-owner=0:0 --no-key-file",
         "--key-file-env=A --no-key-file",
         "--key-file-env=A --no-key-file-env",
         "--reload=true --no-key-file",
-        "--reload=true --no-reload",
-        "--reload-timeout=1m --no-reload",
-    ] {
-        let args: Vec<&str> = ["refresh", "web", "-y"].into_iter().chain(pair.split(' ')).collect();
+    ];
+    const OF_REFRESH: [&str; 1] = ["--grace=1h --revoke-first"];
+    // These are for what results: `--renew-after never` goes with --no-key-file.
+    const BY_WHAT_RESULTS: [&str; 2] =
+        ["--reload-timeout=1m --no-key-file", "--renew-after=30d --no-key-file"];
+    const TOO_LONG: &str = "--renew-after=30d --expires-in=30d";
+    let host = host_with_key_file();
+    let before = host.contents();
+    let refused = |command: &str, pair: &str, why: &str| {
+        let user = if command == "create" { "new" } else { "web" };
+        let args: Vec<&str> = [command, user].into_iter().chain(pair.split(' ')).collect();
         let outcome = host.apikey(&args).run();
-        assert!(outcome.status == 2 && outcome.stderr.contains("cannot be used with"), "{pair}: {outcome:?}");
+        assert!(outcome.status == 2 && outcome.stderr.contains(why), "{command} {pair}: {outcome:?}");
+    };
+    for command in ["create", "refresh --yes", "ensure", "ensure --check", "edit"] {
+        let (command, more) = command.split_once(' ').unwrap_or((command, ""));
+        let refused = |pairs: &[&str], why| {
+            pairs.iter().for_each(|pair| refused(command, format!("{pair} {more}").trim_end(), why));
+        };
+        refused(&OF_EDIT, "cannot be used with");
+        if command != "edit" {
+            refused(&OF_ALL, "cannot be used with");
+            refused(&BY_WHAT_RESULTS, "there is no ");
+        }
+        if command == "refresh" {
+            refused(&OF_REFRESH, "cannot be used with");
+        }
+        let to_a_file = if command == "create" { "--key-file=new.key " } else { "" };
+        refused(&[&format!("{to_a_file}{TOO_LONG}")], "the key would end before it is renewed");
     }
+    refused("renew", "--dry-run --dry-run", "cannot be used multiple times");
+    assert!(host.contents() == before);
 }
 
 #[test]

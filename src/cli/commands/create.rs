@@ -7,7 +7,7 @@ use crate::cli::args::{Global, user_or_caller};
 use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::json;
 use crate::cli::output::Output;
-use crate::cli::settings_args::SettingsArgs;
+use crate::cli::settings_args::{SettingsArgs, warn_of_short_age};
 use crate::error::Result;
 use crate::settings::Change;
 use crate::user::User;
@@ -48,6 +48,9 @@ pub fn run(args: Create, global: &Global, output: &Output) -> Result<()> {
     }
     let mut caller =
         Caller::new(output, global, |out, issued, key| json::write_line(out, &IssuedJson::new(issued, key)));
-    let issued = global.open_or_create(output)?.create(&Order { user, changes }, &mut caller)?;
-    caller.tell(&issued)
+    let order = Order { user, changes };
+    let issued = global.open_or_create(output)?.create(&order, &mut caller)?;
+    caller.tell(&issued)?;
+    warn_of_short_age(&order.changes, output);
+    Ok(())
 }

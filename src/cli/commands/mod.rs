@@ -3,8 +3,11 @@
 mod completions;
 mod confirm;
 mod create;
+mod edit;
+mod ensure;
 mod list;
 mod refresh;
+mod renew;
 mod revoke;
 mod show;
 mod verify;
@@ -28,6 +31,12 @@ pub enum Command {
     Refresh(refresh::Refresh),
     /// Stop accepting a user's keys, or one key, at once and for good
     Revoke(revoke::Revoke),
+    /// See to it that a user's key lies in its key file
+    Ensure(ensure::Ensure),
+    /// Change a key's label and end, and what is kept, with no new key
+    Edit(edit::Edit),
+    /// Replace every key that is due, as its settings say
+    Renew(renew::Renew),
     /// Say whose key standard input holds, or why it is refused
     Verify(verify::Verify),
     /// List the accepted keys of a user, or of everyone
@@ -43,6 +52,9 @@ impl Command {
             Command::Show(args) => show::run(args, global, output),
             Command::Refresh(args) => refresh::run(args, global, output),
             Command::Revoke(args) => revoke::run(args, global, output),
+            Command::Ensure(args) => ensure::run(args, global, output),
+            Command::Edit(args) => edit::run(args, global, output),
+            Command::Renew(args) => renew::run(&args, global, output),
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
             Command::Completions(args) => completions::run(&args, output),

@@ -10,7 +10,7 @@ use crate::authority::{Issued, Order, Refresh as Request};
 use crate::cli::args::{Global, UserArg, duration};
 use crate::cli::handover::{Caller, IssuedJson};
 use crate::cli::output::Output;
-use crate::cli::settings_args::SettingsArgs;
+use crate::cli::settings_args::{SettingsArgs, warn_of_short_age};
 use crate::cli::{json, prompt};
 use crate::error::{Code, Result};
 use crate::key::{Key, Prefix, listed};
@@ -83,6 +83,7 @@ pub fn run(args: Refresh, global: &Global, output: &Output) -> Result<()> {
     if issued.previous.is_none() && issued.revoked_first.is_empty() {
         output.note(&format!("{} had no key.", issued.record.user));
     }
+    warn_of_short_age(&request.order.changes, output);
     Ok(())
 }
 
@@ -110,8 +111,9 @@ fn confirm(user: &User, revoke_first: bool, global: &Global, output: &Output) ->
     Ok(ending)
 }
 
+/// The JSON of a refresh.
 #[derive(Serialize)]
-struct RefreshedJson<'a> {
+pub struct RefreshedJson<'a> {
     #[serde(flatten)]
     issued: IssuedJson<'a>,
     previous_key_revoked: bool,
@@ -119,15 +121,20 @@ struct RefreshedJson<'a> {
     previous_key_valid_until: Option<Timestamp>,
 }
 
+impl<'a> RefreshedJson<'a> {
+    /// The members for a key that is shown, or for one that is not.
+    pub fn new(issued: &'a Issued, key: Option<&'a Key>) -> Self {
+        let previous = issued.previous.as_ref();
+        let valid = previous.filter(|previous| previous.status.is_accepted());
+        RefreshedJson {
+            issued: IssuedJson::new(issued, key),
+            previous_key_revoked: previous.is_some_and(|previous| previous.status == Status::Revoked),
+            previous_key_prefix: previous.map(|previous| previous.prefix),
+            previous_key_valid_until: valid.and_then(Held::until),
+        }
+    }
+}
+
 fn write_json(out: &mut dyn std::io::Write, issued: &Issued, key: Option<&Key>) -> std::io::Result<()> {
-    let previous = issued.previous.as_ref();
-    let refreshed = RefreshedJson {
-        issued: IssuedJson::new(issued, key),
-        previous_key_revoked: previous.is_some_and(|previous| previous.status == Status::Revoked),
-        previous_key_prefix: previous.map(|previous| previous.prefix),
-        previous_key_valid_until: previous
-            .filter(|previous| previous.status.is_accepted())
-            .and_then(Held::until),
-    };
-    json::write_line(out, &refreshed)
+    json::write_line(out, &RefreshedJson::new(issued, key))
 }

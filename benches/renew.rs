@@ -1,0 +1,205 @@
+//! Keys that are due: a thousand at once, and none among ten thousand.
+
+mod common;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use apikey::{Authority, Change, Changes, Issued, Key, KeyFilePath, Order, Recipient, Timestamp};
+use common::{
+    Table, apikey, apikey_under, asked_for, database_with, folder, median, ms, peak_memory, ratio, run, time,
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+const DUE: u32 = 1_000;
+const ROUNDS: usize = 5;
+const LOOKS: usize = 60;
+
+fn main() -> Result<()> {
+    if !asked_for()? {
+        return Ok(());
+    }
+    run(&[("due", all_at_once), ("idle", none_is_due), ("memory", memory)])
+}
+
+/// Nobody: the keys go to files.
+struct Files;
+
+impl Recipient for Files {
+    fn check(&self, _: &[PathBuf]) -> apikey::Result<()> {
+        Ok(())
+    }
+
+    fn take(&mut self, _: &Key, _: &Issued) -> apikey::Result<()> {
+        Ok(())
+    }
+}
+
+/// A host where so many users have a key file, all in one folder, and a renewal age.
+struct Host(TempDir);
+
+impl Host {
+    fn with(users: u32) -> Result<Self> {
+        let host = Host(folder()?);
+        let mut authority =
+            Authority::open_or_create(&host.database(), Duration::from_secs(10), Timestamp::now)
+                .map_err(|error| anyhow!("{error}"))?;
+        fs::create_dir(host.0.path().join("keys"))?;
+        for n in 0..users {
+            let mut create = || {
+                let path = host.0.path().join(format!("keys/user-{n}.key"));
+                let key_file = KeyFilePath::new(&path)?;
+                let changes = Changes {
+                    key_file: Change::Set(key_file),
+                    renew_after: Change::Set(Duration::from_secs(30 * 86_400)),
+                    // So that no round has more to say than the first.
+                    renew_grace: Some(Duration::ZERO),
+                    ..Changes::default()
+                };
+                authority.create(&Order { user: format!("user-{n}").parse()?, changes }, &mut Files)
+            };
+            create().map_err(|error| anyhow!("{error}"))?;
+        }
+        Ok(host)
+    }
+
+    fn database(&self) -> PathBuf {
+        self.0.path().join("keys.db")
+    }
+
+    fn make_due(&self) -> Result<()> {
+        let connection = Connection::open(self.database())?;
+        connection.execute_batch("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z'")?;
+        drop(connection);
+        // Else the kernel would still be writing it out while an fsync is timed.
+        Ok(File::open(self.database())?.sync_all()?)
+    }
+}
+
+fn all_at_once() -> Result<()> {
+    let host = Host::with(DUE)?;
+    let (mut renewals, mut bare) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let mut renew = || -> Result<()> {
+            host.make_due()?;
+            renewals.push(time(&mut apikey(&host.database(), &["renew", "-q"]))?.0);
+            Ok(())
+        };
+        // Who comes first changes.
+        if round % 2 == 0 {
+            renew()?;
+            bare.push(the_same_bare(DUE)?);
+        } else {
+            bare.push(the_same_bare(DUE)?);
+            renew()?;
+        }
+    }
+    let mut table = Table::new(["keys due", "renew", "the fsyncs bare", "ratio"]);
+    let cells = [ms(median(&renewals)), ms(median(&bare)), format!("{:.2}", ratio(&renewals, &bare))];
+    let [renew, bare, ratio] = cells;
+    table.row([DUE.to_string(), renew, bare, ratio]);
+    table.print(&format!(
+        "All renewed by one process, in turn with the same writes and fsyncs and nothing else, medians of \
+         {ROUNDS}; goal: at most 1.5"
+    ));
+    Ok(())
+}
+
+/// What a renewal writes and syncs, by strace: the stage and its folder once, the log twice with half of
+/// this each; and every four renewals the log is moved to the database and starts anew.
+const IN_LOG: usize = 70_000;
+const MOVED: usize = 70_000;
+const MOVED_EACH: u32 = 4;
+
+fn the_same_bare(keys: u32) -> Result<Duration> {
+    let folder = folder()?;
+    let keys_folder = folder.path().join("keys");
+    fs::create_dir(&keys_folder)?;
+    let (log, database) = (new(&folder.path().join("log"))?, new(&folder.path().join("database"))?);
+    let page = vec![7; MOVED];
+    log.write_all_at(&vec![7; 1 << 19], 0)?;
+    database.write_all_at(&vec![7; 1 << 21], 0)?;
+    log.sync_all()?;
+    database.sync_all()?;
+    for n in 0..keys {
+        fs::write(keys_folder.join(n.to_string()), [7; 75])?;
+    }
+    File::open(&keys_folder)?.sync_all()?;
+    let start = Instant::now();
+    let mut end = 0;
+    let commit = |log: &File, end: &mut u64| -> Result<()> {
+        log.write_all_at(&page[..IN_LOG / 2], *end)?;
+        *end += IN_LOG as u64 / 2;
+        Ok(log.sync_data()?)
+    };
+    for n in 0..keys {
+        if n % MOVED_EACH == 0 {
+            log.sync_data()?;
+            database.write_all_at(&page, u64::from(n % 24) * 70_000)?;
+            database.sync_data()?;
+            end = 0;
+            log.write_all_at(&page[..32], 0)?;
+            log.sync_data()?;
+        }
+        let (stage, path) = (keys_folder.join(format!(".{n}")), keys_folder.join(n.to_string()));
+        let mut file = new(&stage)?;
+        file.write_all(&[7; 75])?;
+        file.sync_all()?;
+        commit(&log, &mut end)?;
+        fs::rename(stage, path)?;
+        File::open(&keys_folder)?.sync_all()?;
+        commit(&log, &mut end)?;
+    }
+    Ok(start.elapsed())
+}
+
+fn new(path: &Path) -> Result<File> {
+    Ok(OpenOptions::new().read(true).write(true).create_new(true).open(path)?)
+}
+
+fn none_is_due() -> Result<()> {
+    let folder = folder()?;
+    let database = database_with(100_000, folder.path())?;
+    let connection = Connection::open(&database)?;
+    let with_age = connection.execute(
+        "INSERT OR REPLACE INTO settings (user, pending_key, key_file, key_file_mode, renew_after_ms, due_at)
+         SELECT user, 0, '/etc/' || user || '.key', 384, 2592000000, '2100-01-01T00:00:00.000Z'
+         FROM keys WHERE status = 'active'",
+        [],
+    )?;
+    drop(connection);
+    let (mut renew, mut show) = (Vec::new(), Vec::new());
+    for _ in 0..LOOKS {
+        renew.push(time(&mut apikey(&database, &["renew", "-q"]))?.0);
+        show.push(time(&mut apikey(&database, &["show", "user-7"]))?.0);
+    }
+    let mut table = Table::new(["users with a renewal age", "renew, nothing due", "show", "ratio"]);
+    table.row([
+        with_age.to_string(),
+        ms(median(&renew)),
+        ms(median(&show)),
+        format!("{:.2}", ratio(&renew, &show)),
+    ]);
+    table.print(&format!("Whole processes in turn, medians of {LOOKS}; goal: at most 3"));
+    Ok(())
+}
+
+fn memory() -> Result<()> {
+    let mut table = Table::new(["keys due", "peak memory of renew"]);
+    for due in [10, DUE] {
+        let host = Host::with(due)?;
+        host.make_due()?;
+        let tool = peak_memory()?;
+        let output = time(&mut apikey_under(&tool, &host.database(), &["renew", "-q"]))?.1;
+        let said = String::from_utf8(output.stderr)?;
+        let kib: f64 = said.lines().last().context("nothing was said")?.parse()?;
+        table.row([due.to_string(), format!("{:.1} MiB", kib / 1024.0)]);
+    }
+    table.print("Memory does not grow with them");
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! Renewing the keys that are due: as their settings say, on nobody's word.
+//!
+//! A user is renewed who has a renewal age, and a current key that is older, be it expired; or a key in
+//! its file whose reader is still to be told. Who was revoked has no current key, and stays revoked.
+
+use std::collections::HashSet;
+
+use super::refresh::{Ended, Kind, Refresh, refresh};
+use super::{Authority, Issued, Order, Recipient};
+use crate::delivery::{End, recover_of};
+use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
+use crate::settings::Changes;
+use crate::store::{Pending, Snapshot, Turn};
+use crate::user::User;
+
+/// A key that is due.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// Whose.
+    pub user: User,
+    /// The current key's, or that of the key whose reader is to be told.
+    pub prefix: Prefix,
+    /// Why it is due, in half a sentence.
+    pub why: &'static str,
+}
+
+/// What became of a key that was due.
+#[derive(Debug)]
+pub enum Renewal {
+    /// There is a new one, or the reader of the one that waited was told.
+    Renewed(Box<Issued>),
+    /// It is as it was, for this reason.
+    Failed(User, Error),
+}
+
+/// How many keys are due, and how many will be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DueCount {
+    /// By now.
+    pub due: u64,
+    /// Later.
+    pub later: u64,
+}
+
+const IS_OLD: &str = "it is older than its renewal age";
+const READER_WAITS: &str = "its reader is still to be told";
+
+impl Authority {
+    /// How many keys are due; of `user` alone, where one is named.
+    pub fn count_due(&self, user: Option<&User>) -> Result<DueCount> {
+        self.read_beside_writers(|snapshot| match user {
+            Some(user) => {
+                let due = u64::from(of_user(snapshot, user)?.is_some());
+                let has_age = snapshot.settings(user)?.renew_after.is_some();
+                Ok(DueCount {
+                    due,
+                    later: u64::from(has_age && due == 0 && snapshot.current(user)?.is_some()),
+                })
+            }
+            None => {
+                let (mut due, mut later) = snapshot.count_due()?;
+                for Due { user, .. } in waiting(snapshot, None)? {
+                    // Whose active key has its own time, which is the same user's.
+                    match snapshot.due_at(&user)? {
+                        Some(due_at) if due_at <= snapshot.now() => {}
+                        Some(_) => (due, later) = (due + 1, later.saturating_sub(1)),
+                        None => due += 1,
+                    }
+                }
+                Ok(DueCount { due, later })
+            }
+        })
+    }
+
+    /// Calls `each` with every key that is due by now, of `user` alone, where one is named: first those whose
+    /// reader is to be told, then the others, the longest due first. They are looked up one by one, and others
+    /// write in between.
+    pub fn each_due(
+        &mut self,
+        user: Option<&User>,
+        mut each: impl FnMut(&mut Self, Due) -> Result<()>,
+    ) -> Result<()> {
+        if let Some(user) = user {
+            let due = self.read_beside_writers(|snapshot| of_user(snapshot, user))?;
+            return due.map_or(Ok(()), |due| each(self, due));
+        }
+        let mut seen = HashSet::new();
+        for due in self.read_beside_writers(|snapshot| waiting(snapshot, None))? {
+            seen.insert(due.user.to_string());
+            each(self, due)?;
+        }
+        // Those that become due meanwhile are for the next run.
+        let now = (self.clock)()?;
+        let mut last = None;
+        loop {
+            let next = self.store.read_beside_writers(now, |snapshot| snapshot.next_due(last.as_ref()))?;
+            let Some(next) = next else { return Ok(()) };
+            // Of whom one waits, the active key may be due too.
+            let user = Some(next.1.as_str()).filter(|user| !seen.contains(*user)).map(str::parse::<User>);
+            last = Some(next);
+            // A name that is none is damage, and nobody's.
+            let Some(Ok(user)) = user else { continue };
+            if let Some(due) = self.read_beside_writers(|snapshot| of_user(snapshot, &user))? {
+                each(self, due)?;
+            }
+        }
+    }
+
+    /// Replaces every key that is due by now, of `user` alone, where one is named, and tells `each` what has
+    /// become of it. One that fails does not keep the others from theirs, but a signal does that is to end the
+    /// process: the rest is for the next run. An error is the database's.
+    pub fn renew(
+        &mut self,
+        user: Option<&User>,
+        recipient: &mut dyn Recipient,
+        mut each: impl FnMut(Step<'_>),
+    ) -> Result<()> {
+        let (mut is_begun, mut was_interrupted) = (false, false);
+        self.each_due(user, |authority, due| {
+            if was_interrupted {
+                return Ok(());
+            }
+            each(Step::Begins(&due));
+            if !std::mem::replace(&mut is_begun, true) {
+                // What others left, once for all.
+                authority.recover_but(&due.user, recipient)?;
+            }
+            let mut turn = Turn::begin(&mut authority.store, authority.clock)?;
+            match renew(&mut turn, &due.user, recipient) {
+                Ok(Some(issued)) => each(Step::Ends(Renewal::Renewed(Box::new(issued)))),
+                // Another run was faster, or somebody revoked it.
+                Ok(None) => each(Step::Passed),
+                Err(error) if error.code() == Code::NoKey => each(Step::Passed),
+                Err(error) => {
+                    was_interrupted = error.was_interrupted();
+                    each(Step::Ends(Renewal::Failed(due.user, error)));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn recover_but(&mut self, user: &User, recipient: &mut dyn Recipient) -> Result<()> {
+        let mut turn = Turn::begin(&mut self.store, self.clock)?;
+        let left = recover_of(&mut turn, |other| other != user)?;
+        left.iter().for_each(|delivery| recipient.hear(delivery));
+        Ok(())
+    }
+}
+
+/// `None` where it is not due any more, or not to be renewed.
+fn renew(turn: &mut Turn<'_>, user: &User, recipient: &mut dyn Recipient) -> Result<Option<Issued>> {
+    let left = recover_of(turn, |other| other == user)?;
+    let waiting = left.iter().find(|delivery| !delivery.is_over());
+    let undone = left.iter().find(|delivery| matches!(delivery.end, End::Undone));
+    let superseded = undone.map(|delivery| delivery.key().created_at);
+    if waiting.is_none() {
+        let is_due = superseded.is_some() || turn.read(|snapshot| of_user(snapshot, user))?.is_some();
+        let kept = turn.read(|snapshot| snapshot.settings(user))?;
+        if !is_due || kept.key_file.is_none() || kept.renew_after.is_none() {
+            return Ok(None);
+        }
+    }
+    let order = Order { user: user.clone(), changes: Changes::default() };
+    let as_kept = Refresh { order, grace: None, revoke_first: false, agreed: None };
+    let kind = Kind::Renew { superseded };
+    refresh(turn, waiting, &as_kept, kind, Ended::default(), recipient).map(Some)
+}
+
+/// Where a renewal of many is.
+pub enum Step<'a> {
+    /// This one begins.
+    Begins(&'a Due),
+    /// It has ended so.
+    Ends(Renewal),
+    /// There was nothing to do: another run was faster, or somebody revoked it.
+    Passed,
+}
+
+/// Those whose reader is still to be told, of `user` alone, where one is named.
+fn waiting(snapshot: &Snapshot<'_>, user: Option<&User>) -> Result<Vec<Due>> {
+    let waits = snapshot.pending()?.into_iter().filter(|pending| {
+        pending.settings.renew_after.is_some() && user.is_none_or(|user| pending.key.user == *user)
+    });
+    let due =
+        |pending: Pending| Due { user: pending.key.user, prefix: pending.key.prefix, why: READER_WAITS };
+    Ok(waits.map(due).collect())
+}
+
+/// Why the user's key is due, where it is.
+fn of_user(snapshot: &Snapshot<'_>, user: &User) -> Result<Option<Due>> {
+    if let Some(due) = waiting(snapshot, Some(user))?.pop() {
+        return Ok(Some(due));
+    }
+    let Some(current) = snapshot.current(user)? else { return Ok(None) };
+    let is_due = snapshot.due_at(user)?.is_some_and(|due_at| due_at <= snapshot.now());
+    Ok(is_due.then(|| Due { user: user.clone(), prefix: current.prefix, why: IS_OLD }))
+}
