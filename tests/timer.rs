@@ -156,7 +156,7 @@ fn a_service_has_a_new_key_and_the_old_one_is_refused(host: &Container) {
     host.succeeds(&["chmod", "755", "/usr/local/bin/web"]);
     host.write("/etc/systemd/system/web.service", block("web.service\n"));
     host.succeeds(&["mkdir", "/etc/web"]);
-    host.succeeds(&["sh", "-euc", block("apikey ensure web --key-file /etc")]);
+    host.succeeds(&["sh", "-euc", block("apikey ensure web --key-file /etc/web/web.key --renew-after")]);
     host.succeeds(&["systemctl", "enable", "--now", "web.service"]);
     let old = key_of_web(host);
     assert_eq!(renew(host), DONE);
