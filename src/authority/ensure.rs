@@ -166,9 +166,10 @@ impl Plan {
         let holdings = snapshot.holdings(user)?;
         // Of a key that is on its way, they are about to be what is kept.
         let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);
+        let (in_force, due_at) = snapshot.settings_and_due(user)?;
         let kept = match pending.filter(|pending| pending.key.status.is_accepted()) {
             Some(pending) => pending.settings,
-            None => snapshot.settings(user)?,
+            None => in_force,
         };
         let current = snapshot.current(user)?;
         Ok(Plan {
@@ -178,7 +179,7 @@ impl Plan {
             current,
             older: holdings.older,
             is_pending: holdings.pending.is_some_and(|pending| pending.status.is_accepted()),
-            due_at: snapshot.due_at(user)?,
+            due_at,
             needs_key: false,
             file: None,
         })
@@ -286,7 +287,7 @@ impl Plan {
             })?;
         }
         let was_open = differs.was_open;
-        let due_at = turn.read(|snapshot| snapshot.due_at(&edited.user))?;
+        let (_, due_at) = turn.read(|snapshot| snapshot.settings_and_due(&edited.user))?;
         let shown = Some(shown(edited, self.settings, due_at));
         Ok(Settled { shown, done, still_accepted: self.older, issued: None, was_open })
     }
@@ -294,7 +295,7 @@ impl Plan {
 
 /// How the user stands after a key was issued, or one that waited was made the active one.
 fn settled_by(turn: &Turn<'_>, user: &User, issued: Issued, planned: &[Done]) -> Result<Settled> {
-    let (settings, due_at) = turn.read(|snapshot| Ok((snapshot.settings(user)?, snapshot.due_at(user)?)))?;
+    let (settings, due_at) = turn.read(|snapshot| snapshot.settings_and_due(user))?;
     let first = match issued.was_waiting {
         true => Done::Delivered,
         false if issued.previous.is_none() => Done::Created,

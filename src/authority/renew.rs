@@ -62,7 +62,7 @@ impl Authority {
                 let (mut due, mut later) = snapshot.count_due()?;
                 for Due { user, .. } in waiting(snapshot, None)? {
                     // Whose active key has its own time, which is the same user's.
-                    match snapshot.due_at(&user)? {
+                    match snapshot.settings_and_due(&user)?.1 {
                         Some(due_at) if due_at <= snapshot.now() => {}
                         Some(_) => (due, later) = (due + 1, later.saturating_sub(1)),
                         None => due += 1,
@@ -194,6 +194,7 @@ fn of_user(snapshot: &Snapshot<'_>, user: &User) -> Result<Option<Due>> {
         return Ok(Some(due));
     }
     let Some(current) = snapshot.current(user)? else { return Ok(None) };
-    let is_due = snapshot.due_at(user)?.is_some_and(|due_at| due_at <= snapshot.now());
+    let (_, due_at) = snapshot.settings_and_due(user)?;
+    let is_due = due_at.is_some_and(|due_at| due_at <= snapshot.now());
     Ok(is_due.then(|| Due { user: user.clone(), prefix: current.prefix, why: IS_OLD }))
 }

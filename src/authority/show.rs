@@ -30,8 +30,8 @@ pub(super) fn show(snapshot: &Snapshot<'_>, subject: &Subject) -> Result<Shown> 
         }
         Subject::User(user) => {
             let Some(key) = snapshot.current(user)? else { return Err(no_current_key(snapshot, user)?) };
-            let settings = snapshot.settings(user)?;
-            Ok(shown(key, settings, snapshot.due_at(user)?))
+            let (settings, due_at) = snapshot.settings_and_due(user)?;
+            Ok(shown(key, settings, due_at))
         }
     }
 }

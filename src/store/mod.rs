@@ -35,6 +35,7 @@ mod versions;
 mod write;
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -49,6 +50,7 @@ pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, later};
 pub(crate) use self::turn::Turn;
 use self::versions::{Standing, VERSIONS, Versions};
+use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::timestamp::Timestamp;
@@ -66,6 +68,8 @@ pub struct Store {
     is_wal: bool,
     versions: Versions,
     is_new: bool,
+    /// Who is changing keys through it, once that was asked.
+    actor: OnceLock<Actor>,
 }
 
 impl Store {
@@ -108,6 +112,7 @@ impl Store {
             timeout,
             versions,
             is_new: false,
+            actor: OnceLock::new(),
         })
     }
 

@@ -187,7 +187,7 @@ const LONGEST_TEXT: usize = 4096;
 
 const KEY_COLUMNS: usize = 9;
 const KEY_FILE_COLUMNS: usize = 5;
-const SETTINGS_COLUMNS: usize = 12;
+pub(super) const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
     /// The record that a row of `key_columns!` is at the moment `now`.

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
 use super::record::{
-    self, Held, Listed, Pending, Record, Status, held_columns, key_columns, key_file_columns,
-    settings_columns,
+    self, Held, Listed, Pending, Record, SETTINGS_COLUMNS, Status, held_columns, key_columns,
+    key_file_columns, settings_columns,
 };
 use super::{Location, failure};
 use crate::error::{Error, Result};
@@ -178,10 +178,18 @@ impl<'store> Snapshot<'store> {
 
     /// What is kept of the user.
     pub fn settings(&self, user: &User) -> Result<Settings> {
-        let sql =
-            concat!("SELECT ", settings_columns!(), " FROM settings WHERE user = ?1 AND pending_key = 0");
-        let kept = self.all(sql, [user.as_str()], |row, _| record::settings(row, 0))?.pop();
-        Ok(kept.unwrap_or_default())
+        self.settings_and_due(user).map(|(settings, _)| settings)
+    }
+
+    /// What is kept of the user, and from when on the current key is to be renewed.
+    pub fn settings_and_due(&self, user: &User) -> Result<(Settings, Option<Timestamp>)> {
+        let sql = concat!(
+            "SELECT ",
+            settings_columns!(),
+            ", due_at FROM settings WHERE user = ?1 AND pending_key = 0"
+        );
+        let read = |row: &Row<'_>, _| Ok((record::settings(row, 0)?, record::time(row, SETTINGS_COLUMNS)?));
+        Ok(self.all(sql, [user.as_str()], read)?.pop().unwrap_or_default())
     }
 
     /// Every key that is on its way into a key file. One whose rows make no sense is its user's trouble
@@ -212,12 +220,6 @@ impl<'store> Snapshot<'store> {
             concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = ?2");
         let parameters = params![user.as_str(), prefix.bits()];
         self.all(sql, parameters, |row, _| record::key_file(row, 0)).ok()?.pop().flatten()
-    }
-
-    /// From when on the user's current key is to be renewed.
-    pub fn due_at(&self, user: &User) -> Result<Option<Timestamp>> {
-        let sql = "SELECT due_at FROM settings WHERE user = ?1 AND pending_key = 0";
-        Ok(self.all(sql, [user.as_str()], |row, _| record::time(row, 0))?.pop().flatten())
     }
 
     /// The next one, by when it was due and by the user's name as it is stored, whose key is due by now:

@@ -128,7 +128,7 @@ impl Transaction<'_> {
         let sql = "UPDATE keys SET name = ?2, expires_at = ?3 WHERE prefix = ?1";
         let (name, end) = (edited.name.as_ref().map(Name::as_str), expires_at.map(|at| at.to_string()));
         self.execute(sql, params![key.prefix.bits(), name, end])?;
-        let (due_at, kept) = (self.due_at(&key.user)?, self.settings(&key.user)?);
+        let (kept, due_at) = self.settings_and_due(&key.user)?;
         self.keep(&edited, settings)?;
         if let Some(due_at) = due_at.filter(|_| kept.renew_after == settings.renew_after) {
             // What made it due earlier is not over.

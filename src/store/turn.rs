@@ -23,7 +23,7 @@ impl<'store> Turn<'store> {
         store.check_is_writable()?;
         let began = clock()?;
         // A directory service that is asked for a name can be slow: nobody is to wait for it.
-        let actor = Actor::current();
+        let actor = store.actor.get_or_init(Actor::current).clone();
         let lock = Some(WriteLock::wait(&store.location, store.timeout)?);
         Ok(Turn { store, lock, actor, clock, began })
     }

@@ -48,7 +48,7 @@ impl Store {
         work: impl FnOnce(&Transaction<'_>) -> Result<T>,
     ) -> Result<T> {
         self.check_is_writable()?;
-        let actor = Actor::current();
+        let actor = self.actor.get_or_init(Actor::current).clone();
         self.write(&actor, clock, work)
     }
 
