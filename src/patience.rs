@@ -5,8 +5,15 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::Duration;
 
+use nix::poll::PollTimeout;
+
 /// More than a file system that answers at all takes for a file or two.
 pub const A_WHILE: Duration = Duration::from_secs(5);
+
+/// `timeout` as poll(2) takes it: 24 days at the most.
+pub fn milliseconds(timeout: Duration) -> PollTimeout {
+    PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
+}
 
 /// Does `work` on a thread of its own, and waits for what it returns as long as `timeout`: `None` where
 /// that is over. The kernel offers no limit for the calls that this is for. What is not done by then is

@@ -31,17 +31,6 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Nothing is kept.
-    #[cfg(feature = "cli")]
-    pub(crate) const NOTHING: Settings = Settings {
-        name: None,
-        lifetime: None,
-        key_file: None,
-        reload: None,
-        renew_after: None,
-        renew_grace: None,
-    };
-
     /// How much longer the old key is accepted at a renewal where nothing else was said.
     pub const DEFAULT_RENEW_GRACE: Duration = Duration::from_secs(86_400);
 

@@ -36,7 +36,7 @@ impl Settled {
     /// What an ensure would do where there is no database yet. Fails where the order does not fit together.
     #[cfg(feature = "cli")]
     pub(crate) fn to_be_created(order: &Order) -> Result<Self> {
-        let settings = order.changes.of(Settings::NOTHING)?;
+        let settings = order.changes.of(Settings::default())?;
         let key_file = key_file_of(&settings, &order.user)?;
         let target = Target::open(key_file, [None; 2]);
         target.and_then(|target| target.check_replaceable()).map_err(undeliverable)?;
@@ -165,7 +165,7 @@ impl Plan {
     pub fn read(snapshot: &Snapshot<'_>, user: &User) -> Result<Self> {
         let holdings = snapshot.holdings(user)?;
         // Of a key that is on its way, they are about to be what is kept.
-        let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);
+        let pending = snapshot.pending_of(user)?;
         let (in_force, due_at) = snapshot.settings_and_due(user)?;
         let kept = match pending.filter(|pending| pending.key.status.is_accepted()) {
             Some(pending) => pending.settings,
@@ -213,29 +213,20 @@ impl Plan {
         self.file.as_ref().map(|(target, holding)| target.differs(holding)).unwrap_or_default()
     }
 
-    fn changes_what_is_kept(&self) -> bool {
-        let end = self.current.as_ref().and_then(|current| current.expires_at);
-        let name = self.current.as_ref().and_then(|current| current.name.as_ref());
-        self.settings != self.kept
-            || self.expires_at != end
-            || (self.current.is_some() && name != self.settings.name.as_ref())
-    }
-
     /// What of what is kept, and of the key, is to be changed.
     fn what_changes(&self) -> Vec<&'static str> {
         let (kept, settings) = (&self.kept, &self.settings);
-        let file = |settings: &Settings| settings.key_file.clone();
-        let end = self.current.as_ref().and_then(|current| current.expires_at);
-        let (was, is) = (file(kept), file(settings));
-        let of = |file: &Option<KeyFile>| file.as_ref().map(|file| (file.mode, file.owner));
+        let current = self.current.as_ref();
+        let (was, is) = (kept.key_file.as_ref(), settings.key_file.as_ref());
+        let has_another_name = |current: &Record| current.name != settings.name;
         let changes = [
-            ("name", kept.name != settings.name),
-            ("end", self.expires_at != end),
+            ("name", kept.name != settings.name || current.is_some_and(has_another_name)),
+            ("end", self.expires_at != current.and_then(|current| current.expires_at)),
             ("lifetime", kept.lifetime != settings.lifetime),
-            ("key file", was.as_ref().map(KeyFile::path) != is.as_ref().map(KeyFile::path)),
-            ("owner", of(&was).map(|(_, owner)| owner) != of(&is).map(|(_, owner)| owner)),
-            ("mode", of(&was).map(|(mode, _)| mode) != of(&is).map(|(mode, _)| mode)),
-            ("format", was.and_then(|file| file.env) != is.and_then(|file| file.env)),
+            ("key file", was.map(KeyFile::path) != is.map(KeyFile::path)),
+            ("owner", was.map(|file| file.owner) != is.map(|file| file.owner)),
+            ("mode", was.map(|file| file.mode) != is.map(|file| file.mode)),
+            ("format", was.map(|file| &file.env) != is.map(|file| &file.env)),
             ("reload", kept.reload != settings.reload),
             ("renewal", (kept.renew_after, kept.renew_grace) != (settings.renew_after, settings.renew_grace)),
         ];
@@ -255,7 +246,7 @@ impl Plan {
                 done.extend(differs.mode.then_some(Done::Mode));
             }
         }
-        done.extend(self.changes_what_is_kept().then_some(Done::Settings));
+        done.extend((!self.what_changes().is_empty()).then_some(Done::Settings));
         done
     }
 
@@ -275,8 +266,9 @@ impl Plan {
         }
         let Some(current) = self.current.as_ref() else { return Ok(self.settled(done)) };
         let mut edited = current.clone();
-        if self.changes_what_is_kept() {
-            let what = self.what_changes().join(", ");
+        let changes = self.what_changes();
+        if !changes.is_empty() {
+            let what = changes.join(", ");
             edited = turn.write(|transaction| {
                 let found = transaction.current(&current.user)?;
                 if found.is_none_or(|found| found.prefix != current.prefix) {

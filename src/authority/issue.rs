@@ -136,7 +136,7 @@ impl Issue<'_> {
         let key = new_key(turn)?;
         let Issue { user, previous_owners, replaces, .. } = *self;
         let parcel = NewParcel { key: &key, user, key_file, previous_owners, replaces };
-        let mut replaced = self.ended();
+        let mut replaced = self.ended().map(|ended| ended.prefix);
         let pending = send(turn, &parcel, |transaction| {
             // The second transaction must not fail for it.
             later(transaction.now(), self.grace())?;
@@ -188,21 +188,19 @@ impl Issue<'_> {
     }
 
     fn new_key(&self, current: Option<Held>) -> NewKey<'_> {
-        let in_place_of = current.map(|current| current.prefix).or(self.ended());
+        let in_place_of = current.map(|current| current.prefix).or(self.ended().map(|ended| ended.prefix));
         let in_place_of = in_place_of.map(|prefix| format!(", in place of {prefix}"));
         let detail = format!("{}{}", self.command, in_place_of.unwrap_or_default());
         NewKey { user: self.user, settings: self.settings, detail }
     }
 
     /// The one of the revoked keys that was the current one.
-    fn ended(&self) -> Option<Prefix> {
-        let current = self.revoked_first.iter().find(|key| key.stored == Status::Active);
-        current.map(|current| current.prefix)
+    fn ended(&self) -> Option<&Held> {
+        self.revoked_first.iter().find(|key| key.stored == Status::Active)
     }
 
     fn issued(&self, activated: Activated, key_file: Option<KeyFile>) -> Issued {
-        let revoked = self.revoked_first.iter().find(|key| Some(key.prefix) == self.ended());
-        let revoked = revoked.map(|current| Held {
+        let revoked = self.ended().map(|current| Held {
             status: if current.status.is_accepted() { Status::Revoked } else { current.status },
             ..*current
         });

@@ -70,8 +70,7 @@ pub(super) fn revoke_first(
     let Order { user, changes } = &refresh.order;
     let known = store.read_beside_writers(clock()?, |snapshot| {
         let kept = snapshot.settings(user)?;
-        let pending = snapshot.pending()?.into_iter().find(|pending| pending.key.user == *user);
-        let newest = pending.map_or_else(|| kept.clone(), |pending| pending.settings);
+        let newest = snapshot.pending_of(user)?.map_or_else(|| kept.clone(), |pending| pending.settings);
         Ok::<_, Error>((kept, newest))
     });
     let mut owners = [None; 2];
@@ -106,9 +105,8 @@ pub(super) fn refresh(
         return finish(turn, Pending { settings, ..pending.clone() }, refresh, recipient);
     }
     check_none_waits(waiting)?;
-    let kept = turn.read(|snapshot| snapshot.settings(user))?;
+    let (kept, current) = turn.read(|snapshot| Ok((snapshot.settings(user)?, snapshot.current(user)?)))?;
     let settings = changes.of(kept.clone())?;
-    let current = turn.read(|snapshot| snapshot.current(user))?;
     let is_first = kept.key_file.is_none() && current.is_none() && ended.keys.is_empty();
     let tell_by = settings.reload.as_ref().filter(|_| !is_first);
     if let Some(reload) = tell_by {

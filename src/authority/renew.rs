@@ -60,7 +60,7 @@ impl Authority {
             }
             None => {
                 let (mut due, mut later) = snapshot.count_due()?;
-                for Due { user, .. } in waiting(snapshot, None)? {
+                for Due { user, .. } in waiting(snapshot)? {
                     // Whose active key has its own time, which is the same user's.
                     match snapshot.settings_and_due(&user)?.1 {
                         Some(due_at) if due_at <= snapshot.now() => {}
@@ -86,7 +86,7 @@ impl Authority {
             return due.map_or(Ok(()), |due| each(self, due));
         }
         let mut seen = HashSet::new();
-        for due in self.read_beside_writers(|snapshot| waiting(snapshot, None))? {
+        for due in self.read_beside_writers(waiting)? {
             seen.insert(due.user.to_string());
             each(self, due)?;
         }
@@ -156,8 +156,8 @@ fn renew(turn: &mut Turn<'_>, user: &User, recipient: &mut dyn Recipient) -> Res
     let undone = left.iter().find(|delivery| matches!(delivery.end, End::Undone));
     let superseded = undone.map(|delivery| delivery.key().created_at);
     if waiting.is_none() {
-        let is_due = superseded.is_some() || turn.read(|snapshot| of_user(snapshot, user))?.is_some();
-        let kept = turn.read(|snapshot| snapshot.settings(user))?;
+        let (due, kept) = turn.read(|snapshot| Ok((of_user(snapshot, user)?, snapshot.settings(user)?)))?;
+        let is_due = superseded.is_some() || due.is_some();
         if !is_due || kept.key_file.is_none() || kept.renew_after.is_none() {
             return Ok(None);
         }
@@ -178,19 +178,19 @@ pub enum Step<'a> {
     Passed,
 }
 
-/// Those whose reader is still to be told, of `user` alone, where one is named.
-fn waiting(snapshot: &Snapshot<'_>, user: Option<&User>) -> Result<Vec<Due>> {
-    let waits = snapshot.pending()?.into_iter().filter(|pending| {
-        pending.settings.renew_after.is_some() && user.is_none_or(|user| pending.key.user == *user)
-    });
-    let due =
-        |pending: Pending| Due { user: pending.key.user, prefix: pending.key.prefix, why: READER_WAITS };
-    Ok(waits.map(due).collect())
+/// That its reader is still to be told, where it is one that is renewed at all.
+fn waits(pending: Pending) -> Option<Due> {
+    let due = Due { user: pending.key.user, prefix: pending.key.prefix, why: READER_WAITS };
+    pending.settings.renew_after.map(|_| due)
+}
+
+fn waiting(snapshot: &Snapshot<'_>) -> Result<Vec<Due>> {
+    Ok(snapshot.pending()?.into_iter().filter_map(waits).collect())
 }
 
 /// Why the user's key is due, where it is.
 fn of_user(snapshot: &Snapshot<'_>, user: &User) -> Result<Option<Due>> {
-    if let Some(due) = waiting(snapshot, Some(user))?.pop() {
+    if let Some(due) = snapshot.pending_of(user)?.and_then(waits) {
         return Ok(Some(due));
     }
     let Some(current) = snapshot.current(user)? else { return Ok(None) };

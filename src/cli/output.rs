@@ -69,8 +69,7 @@ impl Output {
 
     /// Says why something failed of a user's, where that is not the end.
     pub fn problem(&self, user: &User, error: &Error) {
-        let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
-        say(&format!("apikey: {user}: {error}{hint}"));
+        say(&format!("apikey: {user}: {}", with_hint(error)));
     }
 
     /// Says why the program failed, and returns the exit status that says so too. That a key is not
@@ -88,8 +87,7 @@ impl Output {
                 revoked_key_prefixes: error.revoked(),
             }));
         } else {
-            let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
-            say(&format!("apikey: {error}{hint}"));
+            say(&format!("apikey: {}", with_hint(error)));
         }
         ExitCode::from(code.exit_status())
     }
@@ -206,6 +204,11 @@ struct Failure<'a> {
     hint: Option<&'a str>,
     #[serde(skip_serializing_if = "<[Prefix]>::is_empty")]
     revoked_key_prefixes: &'a [Prefix],
+}
+
+fn with_hint(error: &Error) -> String {
+    let hint = error.what_to_do().map(|hint| format!("\n{hint}")).unwrap_or_default();
+    format!("{error}{hint}")
 }
 
 fn stdout_status() -> Result<FileStat> {

@@ -29,7 +29,7 @@ struct SettledJson<'a> {
     revoked_at: Option<Timestamp>,
     key_file: Option<&'a str>,
     due_at: Option<Timestamp>,
-    settings: &'a Settings,
+    settings: Settings,
     changed: bool,
     done: &'a [Done],
     still_accepted: Vec<AcceptedJson>,
@@ -60,7 +60,6 @@ pub fn tell(user: &User, settled: &Settled, check: bool, output: &Output) -> Res
 }
 
 fn json<'a>(user: &'a User, settled: &'a Settled) -> SettledJson<'a> {
-    static NOTHING: Settings = Settings::NOTHING;
     let listed = settled.shown.as_ref().map(|shown| &shown.listed);
     let key = listed.map(|listed| &listed.key);
     SettledJson {
@@ -75,7 +74,7 @@ fn json<'a>(user: &'a User, settled: &'a Settled) -> SettledJson<'a> {
         revoked_at: key.and_then(|key| key.revoked_at),
         key_file: listed.and_then(|listed| listed.key_file.as_ref()).map(KeyFile::path),
         due_at: listed.and_then(|listed| listed.due_at),
-        settings: settled.shown.as_ref().map_or(&NOTHING, |shown| &shown.settings),
+        settings: settled.shown.as_ref().map(|shown| shown.settings.clone()).unwrap_or_default(),
         changed: !settled.done.is_empty(),
         done: &settled.done,
         still_accepted: AcceptedJson::of(&settled.still_accepted),

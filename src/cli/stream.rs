@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd;
 
+use crate::patience::milliseconds;
+
 /// Standard output. Each write is one of the kernel's.
 pub struct Stdout;
 
@@ -45,7 +47,7 @@ pub fn read(buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Whether `stream` takes more, or fails at once, before `timeout` is over.
 pub fn takes_more(stream: impl AsFd, timeout: Duration) -> io::Result<bool> {
-    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
+    let timeout = milliseconds(timeout);
     loop {
         match poll(&mut [PollFd::new(stream.as_fd(), PollFlags::POLLOUT)], timeout) {
             Err(Errno::EINTR) => {}

@@ -217,7 +217,8 @@ pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>, 
     turn.write(|transaction| {
         if issued {
             transaction.keep_where_nothing_is(&pending.key.user, pending.key.prefix)?;
-            transaction.make_due(&pending.key.user)?;
+            // Its file may hold the key that is given up.
+            transaction.make_due(&pending.key.user, transaction.now())?;
         }
         if transaction.undo(&pending.key)? { Ok(()) } else { Err(not_pending(&pending.key)) }
     })?;

@@ -7,11 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use crate::patience::milliseconds;
 use crate::settings::Reload;
 use crate::signals::{HeldOff, Woken};
 use crate::store::Pending;
@@ -90,8 +91,4 @@ fn watch(process: Pid, timeout: Duration) -> io::Result<(Woken, PipeReader)> {
     let woken = signals.wait(ended.as_fd(), milliseconds(timeout))?;
     signals.take(&woken)?;
     Ok((woken, ended))
-}
-
-fn milliseconds(time: Duration) -> PollTimeout {
-    PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)
 }

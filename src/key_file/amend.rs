@@ -5,10 +5,10 @@
 //! through the handle of a file that was just seen, through that handle, to hold the key.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Seek as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use nix::unistd::{Gid, Uid, fchown, geteuid};
+use nix::unistd::{Gid, Uid, fchown};
 use zeroize::Zeroizing;
 
 use super::target::{Target, cannot, obstacle};
@@ -50,15 +50,10 @@ impl Target {
         }
         let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST));
         file.by_ref().take(LONGEST as u64).read_to_end(&mut bytes).map_err(cannot("read", path))?;
-        file.rewind().map_err(cannot("read", path))?;
         let key = key_in(&bytes).filter(|key| key.hash().matches(hash));
         let in_its_form = key.is_some_and(|key| *self.key_file.content(&key) == *bytes);
         let owner = Owner { uid: found.uid(), gid: found.gid() };
         Ok(in_its_form.then_some(Holding { file, mode: found.mode() & 0o7777, owner }))
-    }
-
-    fn may_be(&self, uid: u32) -> bool {
-        uid == geteuid().as_raw() || self.owners.contains(&Some(uid))
     }
 
     /// What of `holding` is not as this key file should be.

@@ -29,7 +29,7 @@ pub struct Target {
     pub(super) key_file: KeyFile,
     pub(super) folder: Folder,
     /// Whose files may be replaced, besides the caller's.
-    pub(super) owners: [Option<u32>; 3],
+    owners: [Option<u32>; 3],
 }
 
 impl Target {
@@ -41,6 +41,11 @@ impl Target {
         let folder = key_file.path.parent().unwrap_or(Path::new("/"));
         let folder = Folder::open(folder, Trusted::with(owners))?;
         Ok(Target { key_file: key_file.clone(), folder, owners })
+    }
+
+    /// Whether a file of this user's may be replaced.
+    pub(super) fn may_be(&self, uid: u32) -> bool {
+        uid == geteuid().as_raw() || self.owners.contains(&Some(uid))
     }
 
     /// The name of the key file in its folder.
@@ -100,7 +105,7 @@ impl Target {
             return Err(obstacle(format!("{shown} has {} hard links, a key file has one", found.st_nlink)));
         }
         let owner = found.st_uid;
-        if owner != geteuid().as_raw() && !self.owners.contains(&Some(owner)) {
+        if !self.may_be(owner) {
             return Err(obstacle(format!(
                 "{shown} belongs to uid {owner}, not to you or the owner asked for"
             )));

@@ -196,8 +196,17 @@ impl<'store> Snapshot<'store> {
     /// alone, and left out.
     pub fn pending(&self) -> Result<Vec<Pending>> {
         // As a literal, so that SQLite can use the index of those.
-        let sql = "SELECT prefix FROM keys WHERE status = 'pending'";
-        let prefixes = self.all(sql, (), |row, _| row.get::<_, i64>(0))?;
+        self.deliveries("SELECT prefix FROM keys WHERE status = 'pending'", ())
+    }
+
+    /// The user's key that is on its way into a key file, likewise.
+    pub fn pending_of(&self, user: &User) -> Result<Option<Pending>> {
+        let sql = "SELECT prefix FROM keys WHERE user = ?1 AND status = 'pending'";
+        Ok(self.deliveries(sql, [user.as_str()])?.pop())
+    }
+
+    fn deliveries(&self, prefixes: &str, parameters: impl Params) -> Result<Vec<Pending>> {
+        let prefixes = self.all(prefixes, parameters, |row, _| row.get::<_, i64>(0))?;
         let delivery = concat!(
             "SELECT ",
             key_columns!(),

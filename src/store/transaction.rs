@@ -132,8 +132,7 @@ impl Transaction<'_> {
         self.keep(&edited, settings)?;
         if let Some(due_at) = due_at.filter(|_| kept.renew_after == settings.renew_after) {
             // What made it due earlier is not over.
-            let earlier = "UPDATE settings SET due_at = ?2 WHERE user = ?1 AND due_at > ?2";
-            self.execute(earlier, params![key.user.as_str(), due_at.to_string()])?;
+            self.make_due(&key.user, due_at)?;
         }
         self.record("edited", &key.user, &Held::from(&edited), None, Some(what))?;
         Ok(edited)
@@ -167,17 +166,14 @@ impl Transaction<'_> {
     /// else is, nothing is due any more, and it is written down. Damage leaves that out, but does not undo what
     /// was done: SQLite may do nothing more in a transaction that met some.
     pub fn ended(&self, user: &User, keys: &[Held]) -> Result<()> {
+        for key in keys.iter().filter(|key| key.stored != Status::Active) {
+            let kept = self.keep_where_nothing_is(user, key.prefix);
+            self.unless_damaged(kept.and_then(|()| self.forget_settings_of(user, key.prefix)))?;
+        }
+        let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
+            AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
+        self.unless_damaged(self.execute(no_longer_due, [user.as_str()]).map(drop))?;
         for key in keys {
-            let settle = || {
-                if key.stored != Status::Active {
-                    self.keep_where_nothing_is(user, key.prefix)?;
-                    self.forget_settings_of(user, key.prefix)?;
-                }
-                let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
-                    AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
-                self.execute(no_longer_due, [user.as_str()]).map(drop)
-            };
-            self.unless_damaged(settle())?;
             self.unless_damaged(self.record("revoked", user, key, None, None))?;
         }
         Ok(())
@@ -209,11 +205,10 @@ impl Transaction<'_> {
         Ok(changed == 1)
     }
 
-    /// Makes the user's current key due, where it is renewed at all: its file may hold another one, of which the
-    /// delivery was given up.
-    pub fn make_due(&self, user: &User) -> Result<()> {
+    /// Makes the user's current key due at `due_at`, where it is renewed at all and was due later only.
+    pub fn make_due(&self, user: &User, due_at: Timestamp) -> Result<()> {
         let sql = "UPDATE settings SET due_at = ?2 WHERE user = ?1 AND due_at > ?2";
-        self.execute(sql, params![user.as_str(), self.now.to_string()]).map(drop)
+        self.execute(sql, params![user.as_str(), due_at.to_string()]).map(drop)
     }
 
     /// Keeps what a pending key is to bring, although it will not be the active one, where its reader was
