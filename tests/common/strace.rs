@@ -88,7 +88,7 @@ impl Host {
         let outcome = change(self.program("/usr/bin/strace", &strace)).run();
         let trace = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         assert!(trace.contains(" execve("), "strace did not start it: {outcome:?}");
-        Traced { outcome, trace }
+        Traced { outcome, trace: with_each_call_whole(&trace) }
     }
 
     /// Runs the program with `args`, and notes everything that it asks of the kernel, with all
@@ -134,6 +134,30 @@ impl Host {
         };
         traced.trace.contains(happened).then_some(traced.outcome)
     }
+}
+
+/// The trace with each call on one line, where it began: strace cuts one in two where another thread
+/// made a call, or ended, before it returned.
+fn with_each_call_whole(trace: &str) -> String {
+    const CUT: &str = " <unfinished ...>";
+    let resumed = Regex::new(r"^([0-9]+) +<\.\.\. [a-z0-9_]+ resumed>(.*)").unwrap();
+    let mut lines: Vec<String> = Vec::new();
+    let mut cut_in = HashMap::new();
+    for line in trace.lines() {
+        let end = resumed.captures(line);
+        if let Some((begun, end)) = end.and_then(|end| Some((cut_in.remove(&end[1])?, end[2].to_owned()))) {
+            let begun: &mut String = &mut lines[begun];
+            begun.truncate(begun.len() - CUT.len());
+            begun.push_str(&end);
+            continue;
+        }
+        if line.ends_with(CUT) {
+            let thread = line.split(' ').next().unwrap_or_default();
+            cut_in.insert(thread.to_owned(), lines.len());
+        }
+        lines.push(line.to_owned());
+    }
+    lines.join("\n")
 }
 
 /// Runs the program with `args` once for every system call that it makes and every fault that
