@@ -449,9 +449,90 @@ fn a_delivery_that_is_finished_leaves_nothing_for_the_next_ensure() {
     host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
     assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
     host.chmod("web.key", 0o644);
-    let ensure = ["ensure", "web", "--reload", "true", "--json"];
-    let first = host.apikey(&ensure).run().json();
-    assert_eq!(first["done"], serde_json::json!(["delivered", "settings", "mode"]), "{first}");
-    assert_eq!(host.apikey(&ensure).run().json()["changed"], false);
+    does(&host, &["--reload", "true"], &["delivered", "mode", "settings"]);
     assert_eq!(host.mode("web.key"), 0o600);
+}
+
+/// A host where a refresh of web was interrupted after its first transaction, and its delivery stands so; and
+/// the key that it had issued.
+fn interrupted(stands: &str, args: &[&str]) -> (Host, String) {
+    let host = host_with(args);
+    let old = content(&host);
+    assert_eq!(host.apikey(&["refresh", "web", "-yq", "--reload", "test -e ready"]).run().status, 9);
+    let pending = content(&host);
+    host.write("ready", b"");
+    if stands != "waits" {
+        host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    }
+    match stands {
+        "waits" | "in place" => {}
+        "staged" => {
+            fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &pending[..15]))).unwrap();
+            host.write("web.key", old.as_bytes());
+        }
+        "lost" => host.write("web.key", old.as_bytes()),
+        "stuck" => fs::remove_file(host.path("web.key")).unwrap(),
+        _ => panic!("{stands}"),
+    }
+    (host, pending)
+}
+
+#[test]
+fn check_foresees_what_becomes_of_a_delivery_that_was_interrupted() {
+    let orders = [
+        &[][..],
+        &["--key-file-mode", "640"],
+        &["--key-file", "other.key"],
+        &["--key-file-env", "KEY"],
+        &["--name", "a label"],
+        &["--reload", "true"],
+        &["--no-reload"],
+        &["--expires-in", "90d"],
+        &["--renew-after", "30d", "--renew-grace", "1h"],
+    ];
+    let mut seen = std::collections::BTreeSet::new();
+    for stands in ["waits", "in place", "staged", "lost", "stuck"] {
+        for args in orders {
+            for first in [&[][..], &["--renew-after", "10d"]] {
+                let (host, pending) = interrupted(stands, first);
+                let at = format!("{stands} {first:?} {args:?}");
+                let before = state(&host);
+                let json = [args, &["--json"]].concat();
+                let checked = run(&host, &[&json[..], &["--check"]].concat());
+                assert!(state(&host) == before, "{at}: --check did something");
+                let found = run(&host, &json);
+                assert_eq!(checked.status, found.status, "{at}: {checked:?} {found:?}");
+                if found.status == 0 {
+                    let done = found.json()["done"].clone();
+                    assert_eq!(checked.json()["done"], done, "{at}");
+                    assert_eq!(said(&host, args)["done"], json!([]), "{at}: again");
+                    assert_ne!(host.status_of(&pending), "pending", "{at}");
+                    seen.insert(format!("{stands}: {done}"));
+                } else {
+                    assert_eq!((checked.code(), found.status), (found.code(), 9), "{at}: {found:?}");
+                    seen.insert(format!("{stands}: not"));
+                }
+            }
+        }
+    }
+    let expected = [
+        r#"in place: ["delivered","mode","settings"]"#,
+        r#"in place: ["delivered","refreshed","settings"]"#,
+        r#"in place: ["delivered","settings"]"#,
+        r#"in place: ["delivered"]"#,
+        r#"lost: ["mode","settings"]"#,
+        r#"lost: ["refreshed","settings"]"#,
+        r#"lost: ["refreshed"]"#,
+        r#"lost: ["settings"]"#,
+        "lost: []",
+        r#"staged: ["delivered","mode","settings"]"#,
+        r#"staged: ["delivered","refreshed","settings"]"#,
+        r#"staged: ["delivered","settings"]"#,
+        r#"staged: ["delivered"]"#,
+        "stuck: not",
+        r#"waits: ["delivered","settings"]"#,
+        r#"waits: ["delivered"]"#,
+        "waits: not",
+    ];
+    assert_eq!(Vec::from_iter(seen), expected);
 }

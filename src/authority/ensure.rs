@@ -5,14 +5,14 @@
 
 use serde::Serialize;
 
-use super::refresh::{Ended, Kind, Refresh, check_may_run, refresh};
+use super::refresh::{Ended, Kind, Refresh, check_may_run, is_first, may_replace, refresh};
 use super::show::shown;
 use super::{Authority, Issued, Order, Recipient, Shown};
-use crate::delivery::{End, check_is_not_the_database, check_may_replace};
+use crate::delivery::{Delivery, End, State, check_is_not_the_database, check_may_replace, look};
 use crate::error::{Code, Error, Result};
 use crate::key_file::{Differs, Holding, KeyFile, Target};
 use crate::settings::Settings;
-use crate::store::{Held, Record, Snapshot, Store, Turn, later};
+use crate::store::{Held, Pending, Record, Snapshot, Status, Store, Turn, later};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -45,16 +45,16 @@ impl Settled {
     }
 }
 
-/// What was done for a user.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What was done for a user, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Done {
+    /// A delivery that an earlier run left was finished.
+    Delivered,
     /// A key was issued to who had none.
     Created,
     /// The key was replaced.
     Refreshed,
-    /// A delivery that an earlier run left was finished.
-    Delivered,
     /// The key file was given to its owner.
     Owner,
     /// The key file got its permissions.
@@ -77,21 +77,25 @@ impl Done {
     }
 }
 
-/// What is there, and what should be.
+/// What is there, once a delivery that an earlier run left has come to its end; and what should be.
 pub(super) struct Plan {
     pub kept: Settings,
     pub settings: Settings,
     pub current: Option<Record>,
     /// When the current key is to end.
     pub expires_at: Option<Timestamp>,
-    pub older: Vec<Held>,
-    /// A key is on its way into a file, and has not expired there: that one is given up.
-    pub is_pending: bool,
+    older: Vec<Held>,
     /// From when on the current key is renewed, as things are kept.
     due_at: Option<Timestamp>,
+    /// The current key is still on its way.
+    delivers: bool,
+    /// One that was on its way is given up.
+    undoes: bool,
     needs_key: bool,
     /// The key file, open, where it holds the current key in its form.
     pub file: Option<(Target, Holding)>,
+    /// The key file as it will be when the current key, which is staged, is put in place.
+    staged: Option<KeyFile>,
 }
 
 impl Authority {
@@ -101,98 +105,131 @@ impl Authority {
     /// Fails with [`Code::Usage`] where no path is given or kept, and as [`refresh`](Authority::refresh) does.
     pub fn ensure(&mut self, order: &Order, check: bool, recipient: &mut dyn Recipient) -> Result<Settled> {
         let plan = Plan::make(&self.store, order, (self.clock)()?)?;
-        let done = plan.done();
-        if check || done.is_empty() {
-            return Ok(plan.settled(done));
+        let planned = plan.done();
+        if check || (planned.is_empty() && !plan.undoes) {
+            return Ok(plan.settled(planned));
         }
         let (mut turn, left) = self.turn(recipient)?;
-        let of_user = left.iter().filter(|delivery| delivery.key().user == order.user);
+        let mut of_user = left.iter().filter(|delivery| delivery.key().user == order.user);
         let was_finished = of_user.clone().any(|delivery| matches!(delivery.end, End::Finished));
-        let waiting = of_user.clone().find(|delivery| !delivery.is_over());
-        let plan = Plan::make(turn.store(), order, turn.now())?;
-        let mut settled = if plan.needs_key || waiting.is_some() {
-            let as_kept = Refresh { order: order.clone(), grace: None, revoke_first: false, agreed: None };
-            let done = plan.done();
-            let issued = refresh(&mut turn, waiting, &as_kept, Kind::Ensure, Ended::default(), recipient)?;
-            let was_waiting = issued.was_waiting;
-            let mut settled = settled_by(&turn, &order.user, issued, &done)?;
-            if was_waiting {
-                // The file that it has been in is as it was.
-                let plan = Plan::make(turn.store(), order, turn.now())?;
-                let rest = if plan.needs_key { Vec::new() } else { plan.carry_out(&mut turn)?.done };
-                settled.done.extend(rest.into_iter().filter(|done| *done != Done::Settings));
-            }
-            settled
-        } else {
-            plan.carry_out(&mut turn)?
+        let mut done = Vec::from_iter(was_finished.then_some(Done::Delivered));
+        let as_kept = Refresh::as_kept(order.clone());
+        let mut issue = |turn: &mut Turn<'_>, waiting| {
+            refresh(turn, waiting, &as_kept, Kind::Ensure, Ended::default(), recipient).map(Box::new)
         };
-        if was_finished {
-            settled.done.insert(0, Done::Delivered);
+        let mut plan = Plan::make(turn.store(), order, turn.now())?;
+        let mut issued = None;
+        if let Some(waiting) = of_user.find(|delivery| !delivery.is_over()) {
+            // With it comes what was said now of how its reader is told.
+            done.extend(
+                plan.done().into_iter().filter(|done| matches!(done, Done::Delivered | Done::Settings)),
+            );
+            issued = Some(issue(&mut turn, Some(waiting))?);
+            plan = Plan::make(turn.store(), order, turn.now())?;
         }
-        Ok(settled)
+        done.extend(plan.done());
+        done.sort_unstable();
+        done.dedup();
+        let was_open = match plan.needs_key {
+            true => {
+                issued = Some(issue(&mut turn, None)?);
+                false
+            }
+            false => plan.carry_out(&mut turn)?,
+        };
+        let as_it_is = turn.read(|snapshot| Plan::read(snapshot, &order.user))?;
+        Ok(Settled { issued, was_open, ..as_it_is.settled(done) })
     }
 }
 
 impl Plan {
     fn make(store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
         let Order { user, changes } = order;
-        let mut plan = store.read_beside_writers(now, |snapshot| Plan::read(snapshot, user))?;
+        let (mut plan, pending) = store.read_beside_writers(now, |snapshot| {
+            Ok::<_, Error>((Plan::read(snapshot, user)?, snapshot.pending_of(user)?))
+        })?;
+        if let Some(pending) = pending {
+            plan = plan.after(pending, store, order, now)?;
+        }
         plan.settings = changes.of(plan.kept.clone())?;
         let key_file = key_file_of(&plan.settings, user)?.clone();
-        if !plan.is_pending {
-            plan.file = plan.look_at(store, user, &key_file, now)?;
+        plan.staged.take_if(|staged| staged.path() != key_file.path() || staged.env != key_file.env);
+        if plan.staged.is_none() {
+            plan.file = plan.look_at(store, order, &key_file, now)?;
         }
-        let Some(current) = plan.current.clone() else {
-            plan.needs_key = true;
-            return Ok(plan);
+        plan.needs_key = match &plan.current {
+            None => true,
+            Some(current) => {
+                if plan.settings.lifetime != plan.kept.lifetime {
+                    let end = |lifetime| later(current.created_at, lifetime);
+                    plan.expires_at = plan.settings.lifetime.map(end).transpose()?;
+                }
+                // What is kept may say earlier, after a delivery that was given up.
+                let as_kept = plan.due_at.filter(|_| plan.settings.renew_after == plan.kept.renew_after);
+                let ends = [plan.expires_at, plan.settings.due_at(current.created_at), as_kept];
+                let is_over = ends.into_iter().flatten().any(|end| end <= now);
+                is_over || (plan.file.is_none() && plan.staged.is_none())
+            }
         };
-        if plan.settings.lifetime != plan.kept.lifetime {
-            let end = |lifetime| later(current.created_at, lifetime);
-            plan.expires_at = plan.settings.lifetime.map(end).transpose()?;
-        }
-        let has_ended = plan.expires_at.is_some_and(|end| end <= now);
-        // What is kept may say earlier, after a delivery that was given up.
-        let as_kept = plan.due_at.filter(|_| plan.settings.renew_after == plan.kept.renew_after);
-        let due_ats = [plan.settings.due_at(current.created_at), as_kept];
-        let is_due = due_ats.into_iter().flatten().any(|due_at| due_at <= now);
-        plan.needs_key = has_ended || is_due || (plan.file.is_none() && !plan.is_pending);
-        if let Some(reload) = plan.settings.reload.as_ref().filter(|_| plan.needs_key || plan.is_pending) {
+        let is_told = plan.needs_key && !is_first(&plan.kept, plan.current.as_ref());
+        if let Some(reload) = plan.settings.reload.as_ref().filter(|_| is_told) {
             check_may_run(reload, order, store)?;
         }
         Ok(plan)
     }
 
     pub fn read(snapshot: &Snapshot<'_>, user: &User) -> Result<Self> {
-        let holdings = snapshot.holdings(user)?;
-        // Of a key that is on its way, they are about to be what is kept.
-        let pending = snapshot.pending_of(user)?;
-        let (in_force, due_at) = snapshot.settings_and_due(user)?;
-        let kept = match pending.filter(|pending| pending.key.status.is_accepted()) {
-            Some(pending) => pending.settings,
-            None => in_force,
-        };
+        let (kept, due_at) = snapshot.settings_and_due(user)?;
         let current = snapshot.current(user)?;
         Ok(Plan {
             settings: kept.clone(),
             kept,
             expires_at: current.as_ref().and_then(|current| current.expires_at),
             current,
-            older: holdings.older,
-            is_pending: holdings.pending.is_some_and(|pending| pending.status.is_accepted()),
+            older: snapshot.holdings(user)?.older,
             due_at,
+            delivers: false,
+            undoes: false,
             needs_key: false,
             file: None,
+            staged: None,
         })
+    }
+
+    /// As it stands when what becomes of `pending` has become of it. Fails where it neither can be finished nor
+    /// is given up.
+    fn after(mut self, pending: Pending, store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
+        match look(store, &pending, now)? {
+            State::Lost(_) => {
+                if self.kept == Settings::default() {
+                    self.kept = pending.settings;
+                }
+                self.due_at = self.due_at.map(|due_at| due_at.min(now));
+                return Ok(Plan { undoes: true, ..self });
+            }
+            State::Stuck(obstacle) => {
+                return Err(Delivery::of(&pending, End::Stuck(obstacle.reason)).error());
+            }
+            State::AwaitsReload(_) => Refresh::as_kept(order.clone()).check_met_by(&pending, store)?,
+            State::InPlace(_) => {}
+            State::Staged(_) => self.staged = Some(pending.key_file),
+        }
+        let Pending { key, settings, .. } = pending;
+        self.due_at = settings.due_at(key.created_at);
+        self.expires_at = key.expires_at;
+        self.current = Some(Record { status: Status::Active, stored: Status::Active, ..key });
+        Ok(Plan { kept: settings, delivers: true, ..self })
     }
 
     /// The key file, where it holds the current key in its form. Fails where it may not be replaced either.
     pub fn look_at(
         &self,
         store: &Store,
-        user: &User,
+        order: &Order,
         key_file: &KeyFile,
         now: Timestamp,
     ) -> Result<Option<(Target, Holding)>> {
+        let replaces = may_replace(order, &self.settings, store)?;
         let kept_owner = self.kept.key_file.as_ref().and_then(|kept| kept.owner);
         let look = || {
             let target = Target::open(key_file, [kept_owner, None])?;
@@ -203,14 +240,25 @@ impl Plan {
                     check_is_not_the_database(store, &target)?;
                     Ok(Some((target, holding)))
                 }
-                None => check_may_replace(store, &target, user, now).map(|_| None),
+                None => {
+                    let held = check_may_replace(store, &target, &order.user, now)?;
+                    replaces.check(store, key_file, &order.user, &held).map(|()| None)
+                }
             }
         };
         look().map_err(undeliverable)
     }
 
     fn differs(&self) -> Differs {
-        self.file.as_ref().map(|(target, holding)| target.differs(holding)).unwrap_or_default()
+        match (&self.file, &self.staged, &self.settings.key_file) {
+            (Some((target, holding)), ..) => target.differs(holding),
+            (None, Some(staged), Some(wanted)) => Differs {
+                owner: wanted.owner.is_some() && wanted.owner != staged.owner,
+                mode: wanted.mode != staged.mode,
+                was_open: false,
+            },
+            _ => Differs::default(),
+        }
     }
 
     /// What of what is kept, and of the key, is to be changed.
@@ -235,72 +283,44 @@ impl Plan {
 
     /// What is to be done.
     pub fn done(&self) -> Vec<Done> {
-        let mut done = Vec::new();
         let differs = self.differs();
-        match (&self.current, self.is_pending, self.needs_key) {
-            (_, true, _) => done.push(Done::Delivered),
-            (None, ..) => return vec![Done::Created],
-            (Some(_), _, true) => done.push(Done::Refreshed),
-            (Some(_), _, false) => {
-                done.extend(differs.owner.then_some(Done::Owner));
-                done.extend(differs.mode.then_some(Done::Mode));
-            }
-        }
-        done.extend((!self.what_changes().is_empty()).then_some(Done::Settings));
-        done
+        let changes = !self.what_changes().is_empty();
+        let done = [
+            (Done::Delivered, self.delivers),
+            (Done::Created, self.current.is_none()),
+            (Done::Refreshed, self.current.is_some() && self.needs_key),
+            (Done::Owner, differs.owner && !self.needs_key),
+            (Done::Mode, differs.mode && !self.needs_key),
+            (Done::Settings, changes && self.current.is_some()),
+        ];
+        done.into_iter().filter_map(|(done, is_to_be)| is_to_be.then_some(done)).collect()
     }
 
-    fn settled(self, done: Vec<Done>) -> Settled {
-        let was_open = self.differs().was_open && !done.is_empty();
-        let kept = self.kept;
-        let shown = self.current.map(|current| shown(current, kept, self.due_at));
-        Settled { shown, done, still_accepted: self.older, issued: None, was_open }
+    pub fn settled(self, done: Vec<Done>) -> Settled {
+        let shown = self.current.map(|current| shown(current, self.kept, self.due_at));
+        Settled { shown, done, still_accepted: self.older, issued: None, was_open: false }
     }
 
-    /// Changes what is kept, and owner and mode of the file: with no new key.
-    pub fn carry_out(self, turn: &mut Turn<'_>) -> Result<Settled> {
-        let done = self.done();
+    /// Changes what is kept, and owner and mode of the file: with no new key. Whether more could read the file
+    /// until now than should.
+    pub fn carry_out(&self, turn: &mut Turn<'_>) -> Result<bool> {
         let differs = self.differs();
         if let Some((target, holding)) = self.file.as_ref().filter(|_| differs.owner || differs.mode) {
             target.amend(holding).map_err(undeliverable)?;
         }
-        let Some(current) = self.current.as_ref() else { return Ok(self.settled(done)) };
-        let mut edited = current.clone();
         let changes = self.what_changes();
-        if !changes.is_empty() {
-            let what = changes.join(", ");
-            edited = turn.write(|transaction| {
+        if let Some(current) = self.current.as_ref().filter(|_| !changes.is_empty()) {
+            turn.write(|transaction| {
                 let found = transaction.current(&current.user)?;
                 if found.is_none_or(|found| found.prefix != current.prefix) {
                     let message = format!("{} of {} was replaced meanwhile", current.prefix, current.user);
                     return Err(Error::new(Code::NoKey, message).hint("run it again"));
                 }
-                transaction.edit(current, self.expires_at, &self.settings, &what)
+                transaction.edit(current, self.expires_at, &self.settings, &changes.join(", "))
             })?;
         }
-        let was_open = differs.was_open;
-        let (_, due_at) = turn.read(|snapshot| snapshot.settings_and_due(&edited.user))?;
-        let shown = Some(shown(edited, self.settings, due_at));
-        Ok(Settled { shown, done, still_accepted: self.older, issued: None, was_open })
+        Ok(differs.was_open)
     }
-}
-
-/// How the user stands after a key was issued, or one that waited was made the active one.
-fn settled_by(turn: &Turn<'_>, user: &User, issued: Issued, planned: &[Done]) -> Result<Settled> {
-    let (settings, due_at) = turn.read(|snapshot| snapshot.settings_and_due(user))?;
-    let first = match issued.was_waiting {
-        true => Done::Delivered,
-        false if issued.previous.is_none() => Done::Created,
-        false => Done::Refreshed,
-    };
-    let rest = planned.iter().copied().filter(|done| *done == Done::Settings);
-    Ok(Settled {
-        shown: Some(shown(issued.record.clone(), settings, due_at)),
-        done: std::iter::once(first).chain(rest).collect(),
-        still_accepted: issued.still_accepted.clone(),
-        issued: Some(Box::new(issued)),
-        was_open: false,
-    })
 }
 
 fn key_file_of<'a>(settings: &'a Settings, user: &User) -> Result<&'a KeyFile> {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::Recipient;
 use super::issue::{Issue, Issued, Order, Replace, check_none_waits};
 use super::revoke::{check_agreed, revoke};
-use crate::delivery::{Delivery, Replaces, tell_and_activate};
+use crate::delivery::{Delivery, End, Replaces, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::key_file::Owner;
 use crate::settings::{Change, Reload, Settings};
-use crate::store::{Held, Pending, Store, Turn};
+use crate::store::{Held, Pending, Record, Store, Turn};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -107,14 +107,13 @@ pub(super) fn refresh(
     check_none_waits(waiting)?;
     let (kept, current) = turn.read(|snapshot| Ok((snapshot.settings(user)?, snapshot.current(user)?)))?;
     let settings = changes.of(kept.clone())?;
-    let is_first = kept.key_file.is_none() && current.is_none() && ended.keys.is_empty();
+    let is_first = is_first(&kept, current.as_ref()) && ended.keys.is_empty();
     let tell_by = settings.reload.as_ref().filter(|_| !is_first);
     if let Some(reload) = tell_by {
         check_may_run(reload, &refresh.order, turn.store())?;
     }
     let seen = current.as_ref().map(|current| current.prefix);
     let [one, other] = ended.owners;
-    let is_kept = changes.key_file == Change::Keep && settings.key_file.is_some();
     let issue = Issue {
         command: kind.command(),
         user,
@@ -127,8 +126,7 @@ pub(super) fn refresh(
                 let since = current.as_ref().map(|current| current.created_at).or(superseded);
                 Replaces::OwnKeySince(since.ok_or_else(|| was_revoked(user))?)
             }
-            _ if is_kept && turn.store().location().is_shared()? => Replaces::AKey,
-            _ => Replaces::Anything,
+            Kind::Refresh | Kind::Ensure => may_replace(&refresh.order, &settings, turn.store())?,
         },
         tell_by,
         replace: match kind {
@@ -163,7 +161,32 @@ fn finish(
     Ok(Issued { was_waiting: true, ..issued })
 }
 
+/// Whether a user with these settings and this current key has none to tell of the next one: there is no
+/// reader yet, and nothing that ends.
+pub(super) fn is_first(kept: &Settings, current: Option<&Record>) -> bool {
+    kept.key_file.is_none() && current.is_none()
+}
+
+/// What the key that is ordered may take the place of, in its file.
+pub(super) fn may_replace(order: &Order, settings: &Settings, store: &Store) -> Result<Replaces> {
+    let is_kept = order.changes.key_file == Change::Keep && settings.key_file.is_some();
+    Ok(if is_kept && store.location().is_shared()? { Replaces::AKey } else { Replaces::Anything })
+}
+
 impl Refresh {
+    /// One that keeps all that the order does not change, the renewal grace too.
+    pub(super) fn as_kept(order: Order) -> Self {
+        Refresh { order, grace: None, revoke_first: false, agreed: None }
+    }
+
+    /// Checks that `pending`, whose reader is to be told, is what this asks for, and that it can be told.
+    pub(super) fn check_met_by(&self, pending: &Pending, store: &Store) -> Result<()> {
+        let Some(settings) = self.settings_met_by(pending)? else {
+            return Err(Delivery::of(pending, End::AwaitsReload(None)).error());
+        };
+        settings.reload.map_or(Ok(()), |reload| check_may_run(&reload, &self.order, store))
+    }
+
     /// The settings of `pending`, which was delivered and waits for its reader to be told, where it is what
     /// this asks for. How its reader is told is as it is said now.
     fn settings_met_by(&self, pending: &Pending) -> Result<Option<Settings>> {

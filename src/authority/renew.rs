@@ -163,9 +163,8 @@ fn renew(turn: &mut Turn<'_>, user: &User, recipient: &mut dyn Recipient) -> Res
         }
     }
     let order = Order { user: user.clone(), changes: Changes::default() };
-    let as_kept = Refresh { order, grace: None, revoke_first: false, agreed: None };
     let kind = Kind::Renew { superseded };
-    refresh(turn, waiting, &as_kept, kind, Ended::default(), recipient).map(Some)
+    refresh(turn, waiting, &Refresh::as_kept(order), kind, Ended::default(), recipient).map(Some)
 }
 
 /// Where a renewal of many is.

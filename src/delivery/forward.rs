@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
 use crate::settings::Reload;
-use crate::store::{Held, Holdings, Pending, Record, Status, Transaction, Turn};
+use crate::store::{Held, Holdings, Pending, Record, Status, Store, Transaction, Turn};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -33,6 +33,43 @@ pub enum Replaces {
     /// The user's current key, which was issued then, or one that was issued after it and so was on its
     /// way there: nobody says that the file belongs there.
     OwnKeySince(Timestamp),
+}
+
+impl Replaces {
+    /// Checks that a key of `user` may take the place of what `key_file` holds.
+    pub fn check(
+        self,
+        store: &Store,
+        key_file: &KeyFile,
+        user: &User,
+        held: &InFile,
+    ) -> std::result::Result<(), Obstacle> {
+        let path = key_file.path();
+        let refused = |reason, hint| Err(Obstacle { reason, hint });
+        let somebody_s_word = format!("see to that, or deliver a new one there: `apikey refresh {user}`");
+        match (self, held) {
+            (Replaces::AKey, InFile::Nothing) => {
+                let database = store.location().path().display();
+                refused(
+                    format!(
+                        "there is no key in {path}, and others may write {database}, which says to go there"
+                    ),
+                    "name the file with --key-file".into(),
+                )
+            }
+            (Replaces::OwnKeySince(_), InFile::Nothing) => {
+                refused(format!("there is no key in {path}; is its file system mounted?"), somebody_s_word)
+            }
+            (Replaces::OwnKeySince(issued), InFile::Key(key)) => match key {
+                Some(key) if key.user == *user && key.created_at >= issued => Ok(()),
+                _ => refused(
+                    format!("{path} holds no current key of {user}; is another file system mounted?"),
+                    somebody_s_word,
+                ),
+            },
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A key that became the active one.
@@ -95,7 +132,7 @@ fn stuck_in_stage(target: &Target, pending: &Pending, obstacle: &Obstacle) -> Er
 fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, Obstacle> {
     let target = Target::open(parcel.key_file, parcel.previous_owners)?;
     let held = check_may_replace(turn.store(), &target, parcel.user, turn.now())?;
-    check_replaces(turn, parcel, &held)?;
+    parcel.replaces.check(turn.store(), parcel.key_file, parcel.user, &held)?;
     for prefix in target.staged()? {
         // Where that is not known, or it can't be removed, it stays: that is not worth failing for.
         let Ok(key) = turn.store().with_prefix(prefix, turn.now()) else { continue };
@@ -104,36 +141,6 @@ fn open(turn: &Turn<'_>, parcel: &NewParcel<'_>) -> std::result::Result<Target, 
         }
     }
     Ok(target)
-}
-
-fn check_replaces(
-    turn: &Turn<'_>,
-    parcel: &NewParcel<'_>,
-    held: &InFile,
-) -> std::result::Result<(), Obstacle> {
-    let (path, user) = (parcel.key_file.path(), parcel.user);
-    let refused = |reason, hint| Err(Obstacle { reason, hint });
-    let somebody_s_word = format!("see to that, or deliver a new one there: `apikey refresh {user}`");
-    match (parcel.replaces, held) {
-        (Replaces::AKey, InFile::Nothing) => {
-            let database = turn.store().location().path().display();
-            refused(
-                format!("there is no key in {path}, and others may write {database}, which says to go there"),
-                "name the file with --key-file".into(),
-            )
-        }
-        (Replaces::OwnKeySince(_), InFile::Nothing) => {
-            refused(format!("there is no key in {path}; is its file system mounted?"), somebody_s_word)
-        }
-        (Replaces::OwnKeySince(issued), InFile::Key(key)) => match key {
-            Some(key) if key.user == *user && key.created_at >= issued => Ok(()),
-            _ => refused(
-                format!("{path} holds no current key of {user}; is another file system mounted?"),
-                somebody_s_word,
-            ),
-        },
-        _ => Ok(()),
-    }
 }
 
 /// Tells the reader of a key that is in its file, where there is a command for that, and makes the key

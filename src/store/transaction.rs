@@ -123,19 +123,17 @@ impl Transaction<'_> {
         expires_at: Option<Timestamp>,
         settings: &Settings,
         what: &str,
-    ) -> Result<Record> {
-        let edited = Record { name: settings.name.clone(), expires_at, ..key.clone() };
+    ) -> Result<()> {
         let sql = "UPDATE keys SET name = ?2, expires_at = ?3 WHERE prefix = ?1";
-        let (name, end) = (edited.name.as_ref().map(Name::as_str), expires_at.map(|at| at.to_string()));
+        let (name, end) = (settings.name.as_ref().map(Name::as_str), expires_at.map(|at| at.to_string()));
         self.execute(sql, params![key.prefix.bits(), name, end])?;
         let (kept, due_at) = self.settings_and_due(&key.user)?;
-        self.keep(&edited, settings)?;
+        self.keep(key, settings)?;
         if let Some(due_at) = due_at.filter(|_| kept.renew_after == settings.renew_after) {
             // What made it due earlier is not over.
             self.make_due(&key.user, due_at)?;
         }
-        self.record("edited", &key.user, &Held::from(&edited), None, Some(what))?;
-        Ok(edited)
+        self.record("edited", &key.user, &Held { expires_at, ..Held::from(key) }, None, Some(what))
     }
 
     /// Revokes keys at once and for good. What was revoked before keeps its time. [`Transaction::ended`]

@@ -189,9 +189,17 @@ fn what_is_kept_in_a_database_that_others_may_write_is_not_believed() {
         "apikey: the reload command that is kept for web is not run: others may write <folder>/keys.db\n\
          say it again with --reload, or do without it with --no-reload\n",
     );
+    let ensure = |args: &[&str]| {
+        let ensure = |check: &[&str]| {
+            host.apikey_unprivileged(&[&["ensure", "web", "--json"], args, check].concat()).run().status
+        };
+        (ensure(&["--check"]), ensure(&[]))
+    };
+    assert_eq!((ensure(&["--key-file-env", "KEY"]), ensure(&[])), ((7, 7), (0, 0)));
     assert!(!host.path("told").exists());
     host.apikey_unprivileged(&["refresh", "web", "-yq", "--no-reload"]).gives(0, "", "");
     fs::remove_file(host.path("web.key")).unwrap();
+    assert_eq!(ensure(&[]), (8, 8));
     host.apikey_unprivileged(&["refresh", "web", "-y"]).fails(
         8,
         "apikey: the key cannot be handed over, so none was issued: there is no key in <folder>/web.key, \
