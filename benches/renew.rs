@@ -42,7 +42,7 @@ impl Recipient for Files {
     }
 }
 
-/// A host where so many users have a key file, all in one folder, and a renewal age.
+/// A host where so many users have a key file, each in a folder of its own, and a renewal age.
 struct Host(TempDir);
 
 impl Host {
@@ -51,11 +51,11 @@ impl Host {
         let mut authority =
             Authority::open_or_create(&host.database(), Duration::from_secs(10), Timestamp::now)
                 .map_err(|error| anyhow!("{error}"))?;
-        fs::create_dir(host.0.path().join("keys"))?;
         for n in 0..users {
+            let folder = host.0.path().join(format!("user-{n}"));
+            fs::create_dir(&folder)?;
             let mut create = || {
-                let path = host.0.path().join(format!("keys/user-{n}.key"));
-                let key_file = KeyFilePath::new(&path)?;
+                let key_file = KeyFilePath::new(&folder.join("key"))?;
                 let changes = Changes {
                     key_file: Change::Set(key_file),
                     renew_after: Change::Set(Duration::from_secs(30 * 86_400)),
@@ -139,12 +139,13 @@ struct Bare {
 impl Bare {
     fn new(keys: u32) -> Result<Self> {
         let folder = folder()?;
-        fs::create_dir(folder.path().join("keys"))?;
         let (log, database) = (new(&folder.path().join("log"))?, new(&folder.path().join("database"))?);
         log.write_all_at(&vec![7; 1 << 19], 0)?;
         database.write_all_at(&vec![7; 1 << 21], 0)?;
         for n in 0..keys {
-            fs::write(folder.path().join(format!("keys/user-{n}.key")), [7; 75])?;
+            let user = folder.path().join(format!("user-{n}"));
+            fs::create_dir(&user)?;
+            fs::write(user.join("key"), [7; 75])?;
         }
         log.sync_all()?;
         database.sync_all()?;
@@ -160,15 +161,14 @@ impl Bare {
             self.log.write_all_at(&[7; 32], 0)?;
             self.log.sync_all()?;
         }
-        let keys = self.folder.path().join("keys");
-        let user = n % self.keys;
-        let stage = keys.join(format!(".user-{user}.key.ak_0123456789ab"));
+        let user = self.folder.path().join(format!("user-{}", n % self.keys));
+        let stage = user.join(".key.ak_0123456789ab");
         let mut file = new(&stage)?;
         file.write_all(&[7; 75])?;
         file.sync_all()?;
         self.commit()?;
-        fs::rename(stage, keys.join(format!("user-{user}.key")))?;
-        File::open(&keys)?.sync_all()?;
+        fs::rename(stage, user.join("key"))?;
+        File::open(&user)?.sync_all()?;
         self.commit()
     }
 
