@@ -123,6 +123,7 @@ impl Authority {
             }
             each(Step::Begins(&due));
             if !std::mem::replace(&mut is_begun, true) {
+                authority.store.keep_statements()?;
                 // What others left, once for all.
                 authority.recover_but(&due.user, recipient)?;
             }

@@ -38,6 +38,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
 use self::failure::failure;
@@ -54,6 +55,9 @@ use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::timestamp::Timestamp;
+
+/// How many statements are kept: more than there are in this program.
+const STATEMENTS: usize = 64;
 
 /// An open database of keys.
 #[derive(Debug)]
@@ -114,6 +118,16 @@ impl Store {
             is_new: false,
             actor: OnceLock::new(),
         })
+    }
+
+    /// Keeps each statement from now on when it was prepared, for who does the same for many users: to keep
+    /// one takes longer than to prepare it, and pays from the second time on.
+    pub fn keep_statements(&self) -> Result<()> {
+        let connection = self.connection()?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // Else SQLite prepares it anew for each value that could change its plan.
+        let is_kept = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true);
+        is_kept.map(drop).map_err(|error| self.failed(&error))
     }
 
     /// Whether it was made when it was opened.

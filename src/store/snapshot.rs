@@ -1,5 +1,6 @@
 //! Every look at the keys, inside one transaction.
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
 use super::record::{
@@ -166,7 +167,7 @@ impl<'store> Snapshot<'store> {
     /// Whether the user (anyone, where that is `None`) ever had a key that is still known.
     pub fn knows_a_key(&self, user: Option<&User>) -> Result<bool> {
         let sql = "SELECT 1 FROM keys WHERE ?1 IS NULL OR user = ?1 LIMIT 1";
-        self.run(|connection| connection.prepare(sql)?.exists([user.map(User::as_str)]))
+        self.statement(sql, |knows| knows.exists([user.map(User::as_str)]))
     }
 
     /// The key file that is kept of the user.
@@ -285,9 +286,7 @@ impl<'store> Snapshot<'store> {
     /// order.
     pub fn users(&self, start: &str, most: u32) -> Result<Vec<User>> {
         let sql = "SELECT user FROM keys WHERE status = 'active' AND user >= ?1 ORDER BY user LIMIT ?2";
-        let users: Vec<String> = self.run(|connection| {
-            connection.prepare(sql)?.query_map(params![start, most], |row| row.get(0))?.collect()
-        })?;
+        let users: Vec<String> = self.all(sql, params![start, most], |row, _| row.get(0))?;
         // What else a database may hold does not belong on a terminal.
         Ok(users.iter().filter(|user| user.starts_with(start)).filter_map(|user| user.parse().ok()).collect())
     }
@@ -298,10 +297,15 @@ impl<'store> Snapshot<'store> {
         parameters: impl Params,
         read: impl Fn(&Row<'_>, Timestamp) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
-        let collect = |mut statement: Statement<'_>| {
-            statement.query_map(parameters, |row| read(row, self.now))?.collect()
-        };
-        self.run(|connection| connection.prepare(sql).and_then(collect))
+        self.statement(sql, |all| all.query_map(parameters, |row| read(row, self.now))?.collect())
+    }
+
+    pub(super) fn statement<T>(
+        &self,
+        sql: &str,
+        run: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.run(|connection| prepared(connection, sql, run))
     }
 
     pub(super) fn run<'a, T>(
@@ -309,5 +313,18 @@ impl<'store> Snapshot<'store> {
         statement: impl FnOnce(&'store Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         statement(self.connection).map_err(|error| failure(&error, self.location))
+    }
+}
+
+/// Runs a statement, which is kept for the next time where the store is to
+/// [keep its statements](super::Store::keep_statements).
+pub(super) fn prepared<T>(
+    connection: &Connection,
+    sql: &str,
+    run: impl FnOnce(&mut Statement<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    match connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG)? {
+        true => run(&mut *connection.prepare_cached(sql)?),
+        false => run(&mut connection.prepare(sql)?),
     }
 }

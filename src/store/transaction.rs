@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use uuid::Uuid;
 
 use super::record::{Held, Pending, Record, Status};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, prepared};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
@@ -318,7 +318,8 @@ impl Transaction<'_> {
         let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE prefix = ?1";
         let revoked_at = revoked_at.map(|at| at.to_string());
         let set = |connection: &Connection| {
-            connection.prepare(sql)?.execute(params![key.bits(), status.as_str(), revoked_at])
+            let parameters = params![key.bits(), status.as_str(), revoked_at];
+            prepared(connection, sql, |set| set.execute(parameters))
         };
         let mend = |connection: &Connection| connection.execute_batch("REINDEX keys");
         let set_anyhow = |connection| match set(connection) {
@@ -353,13 +354,13 @@ impl Transaction<'_> {
             audit_uid,
             detail,
         ];
-        let number = self.run(|connection| connection.prepare(sql)?.insert(parameters))?;
+        let number = self.statement(sql, |record| record.insert(parameters))?;
         self.witness.set(Some(Witness { number, at: self.now, prefix: key.prefix }));
         Ok(())
     }
 
     fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
-        self.run(|connection| connection.prepare(sql)?.execute(parameters))
+        self.statement(sql, |change| change.execute(parameters))
     }
 }
 
@@ -368,7 +369,7 @@ impl Witness {
     pub fn is_there(self, snapshot: &Snapshot<'_>) -> Result<bool> {
         let sql = "SELECT 1 FROM events WHERE number = ?1 AND at = ?2 AND prefix = ?3";
         let parameters = params![self.number, self.at.to_string(), self.prefix.bits()];
-        snapshot.run(|connection| connection.prepare(sql)?.exists(parameters))
+        snapshot.statement(sql, |event| event.exists(parameters))
     }
 }
 
@@ -378,7 +379,7 @@ pub fn record_use(snapshot: &Snapshot<'_>, key: &Record) -> Result<bool> {
     let sql = "UPDATE keys SET last_used_at = ?2 WHERE prefix = ?1 AND last_used_at IS ?3";
     let before = key.last_used_at.map(|at| at.to_string());
     let parameters = params![key.prefix.bits(), snapshot.now.to_string(), before];
-    snapshot.run(|connection| connection.prepare(sql)?.execute(parameters)).map(|changed| changed > 0)
+    snapshot.statement(sql, |use_| use_.execute(parameters)).map(|changed| changed > 0)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {
