@@ -44,7 +44,7 @@ Exit status:
   0 done                 4 the user has no key      8 key not handed over
   1 fault, I/O error     5 key not accepted         9 delivery not finished
   2 wrong usage          6 no usable database      10 answered no, or Ctrl-C
-  3 user has a key       7 not permitted";
+  3 user has a key       7 not permitted           11 problems are left";
 
 /// What [`command`] returns.
 pub use clap::Command as ClapCommand;
