@@ -461,14 +461,16 @@ fn interrupted(stands: &str, args: &[&str]) -> (Host, String) {
     assert_eq!(host.apikey(&["refresh", "web", "-yq", "--reload", "test -e ready"]).run().status, 9);
     let pending = content(&host);
     host.write("ready", b"");
-    if stands != "waits" {
+    if !stands.contains("waits") {
         host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
     }
     match stands {
         "waits" | "in place" => {}
-        "staged" => {
-            fs::rename(host.path("web.key"), host.path(&format!(".web.key.{}", &pending[..15]))).unwrap();
+        "staged" | "staged, waits" | "staged, open" => {
+            let stage = format!(".web.key.{}", &pending[..15]);
+            fs::rename(host.path("web.key"), host.path(&stage)).unwrap();
             host.write("web.key", old.as_bytes());
+            host.chmod(&stage, if stands == "staged, open" { 0o644 } else { 0o600 });
         }
         "lost" => host.write("web.key", old.as_bytes()),
         "stuck" => fs::remove_file(host.path("web.key")).unwrap(),
@@ -479,8 +481,10 @@ fn interrupted(stands: &str, args: &[&str]) -> (Host, String) {
 
 #[test]
 fn check_foresees_what_becomes_of_a_delivery_that_was_interrupted() {
+    let owner = format!("{}:{}", geteuid(), nix::unistd::getegid());
     let orders = [
         &[][..],
+        &["--key-file-owner", &owner],
         &["--key-file-mode", "640"],
         &["--key-file", "other.key"],
         &["--key-file-env", "KEY"],
@@ -491,7 +495,8 @@ fn check_foresees_what_becomes_of_a_delivery_that_was_interrupted() {
         &["--renew-after", "30d", "--renew-grace", "1h"],
     ];
     let mut seen = std::collections::BTreeSet::new();
-    for stands in ["waits", "in place", "staged", "lost", "stuck"] {
+    let all = ["waits", "in place", "staged", "staged, waits", "staged, open", "lost", "stuck"];
+    for stands in all {
         for args in orders {
             for first in [&[][..], &["--renew-after", "10d"]] {
                 let (host, pending) = interrupted(stands, first);
@@ -525,6 +530,12 @@ fn check_foresees_what_becomes_of_a_delivery_that_was_interrupted() {
         r#"lost: ["refreshed"]"#,
         r#"lost: ["settings"]"#,
         "lost: []",
+        r#"staged, open: ["delivered","mode","settings"]"#,
+        r#"staged, open: ["delivered","mode"]"#,
+        r#"staged, open: ["delivered","refreshed","settings"]"#,
+        r#"staged, waits: ["delivered","settings"]"#,
+        r#"staged, waits: ["delivered"]"#,
+        "staged, waits: not",
         r#"staged: ["delivered","mode","settings"]"#,
         r#"staged: ["delivered","refreshed","settings"]"#,
         r#"staged: ["delivered","settings"]"#,
@@ -535,4 +546,67 @@ fn check_foresees_what_becomes_of_a_delivery_that_was_interrupted() {
         "waits: not",
     ];
     assert_eq!(Vec::from_iter(seen), expected);
+}
+
+#[test]
+fn check_foresees_that_a_key_is_in_the_way_of_which_nothing_else_can_be_read() {
+    let (host, _) = interrupted("waits", &[]);
+    host.execute("DELETE FROM settings WHERE pending_key <> 0");
+    fs::remove_file(host.path("web.key")).unwrap();
+    for check in [&["--check", "--json"][..], &["--json"]] {
+        let outcome = run(&host, check);
+        assert_eq!((outcome.status, outcome.code().as_str()), (9, "DELIVERY_PENDING"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn every_key_that_is_issued_or_finished_is_named() {
+    let (host, waiting) = interrupted("waits", &["--renew-after", "30d"]);
+    host.execute("UPDATE keys SET id = '019b76da-a800' || substr(id, 14) WHERE status = 'pending'");
+    host.apikey(&["ensure", "web"]).gives(
+        0,
+        "",
+        "<prefix> of web is in <folder>/web.key and accepted, but its reader is not told yet\n\
+         Finished the delivery of <prefix> to web, renewed from <time> on. The key is in <folder>/web.key.\n\
+         <prefix> is revoked.\n\
+         Issued <prefix> to web, renewed from <time> on. The key is in <folder>/web.key.\n\
+         <prefix>, which is retiring, is accepted until <time>.\n\
+         web was changed: delivered, refreshed.\n",
+    );
+    assert_eq!(host.status_of(&waiting), "retiring");
+}
+
+#[test]
+fn where_a_delivery_was_given_up_and_brings_a_renewal_age_the_current_key_is_due() {
+    for revoked in [false, true] {
+        let (host, old) = Host::with_key_of("web");
+        let first =
+            ["refresh", "web", "-yq", "--key-file", "web.key", "--renew-after", "30d", "--reload", "false"];
+        host.write("web.key", old.as_bytes());
+        host.chmod("web.key", 0o600);
+        assert_eq!(host.apikey(&first).run().status, 9);
+        if revoked {
+            host.apikey(&["revoke", &content(&host)[..15], "-yq"]).gives(0, "", "");
+        }
+        host.execute("UPDATE settings SET reload = 'true'");
+        host.write("web.key", old.as_bytes());
+        if revoked {
+            let due = host.apikey(&["renew", "--dry-run", "--json"]).run().json();
+            assert_eq!((&due["due"][0]["user"], due["not_due"].as_u64()), (&json!("web"), Some(0)));
+        }
+        does(&host, &[], &["refreshed"]);
+        assert!(host.apikey(&["show", "web", "--json"]).run().json()["due_at"].is_string());
+    }
+}
+
+#[test]
+fn a_key_file_that_is_the_database_is_refused_and_nothing_is_made() {
+    let host = Host::new();
+    for check in [&["--check"][..], &[]] {
+        for name in ["keys.db", "keys.db-wal"] {
+            let outcome = host.apikey(&[&["ensure", "web", "--key-file", name], check].concat()).run();
+            assert_eq!(outcome.status, 8, "{outcome:?}");
+            assert_eq!(host.names(), [""; 0]);
+        }
+    }
 }

@@ -48,7 +48,7 @@ fn plan(turn: &Turn<'_>, order: &Order) -> Result<Plan> {
     }
     let is_about_file = changes.key_file_mode.is_some() || changes.key_file_owner.is_some();
     if let Some(key_file) = plan.settings.key_file.as_ref().filter(|_| is_about_file) {
-        plan.file = plan.look_at(turn.store(), order, key_file, now)?;
+        plan.file = plan.look_at(turn.store(), user, key_file, now)?.ok();
         if plan.file.is_none() {
             let message = format!("{} does not hold {}, the current key", key_file.path(), current.prefix);
             return Err(Error::new(Code::Undeliverable, message)

@@ -5,20 +5,21 @@
 
 use serde::Serialize;
 
+use super::issue::is_pending;
 use super::refresh::{Ended, Kind, Refresh, check_may_run, is_first, may_replace, refresh};
 use super::show::shown;
 use super::{Authority, Issued, Order, Recipient, Shown};
-use crate::delivery::{Delivery, End, State, check_is_not_the_database, check_may_replace, look};
+use crate::delivery::{Delivery, End, InFile, State, check_is_not_the_database, check_may_replace, look};
 use crate::error::{Code, Error, Result};
 use crate::key_file::{Differs, Holding, KeyFile, Target};
 use crate::settings::Settings;
-use crate::store::{Held, Pending, Record, Snapshot, Status, Store, Turn, later};
+use crate::store::{Held, Holdings, Pending, Record, Snapshot, Status, Store, Turn, later};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
 
 /// How a user stands after an ensure or an edit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Settled {
     /// The current key, and what is kept; none where one is still to be issued.
     pub shown: Option<Shown>,
@@ -26,22 +27,26 @@ pub struct Settled {
     pub done: Vec<Done>,
     /// The user's older keys that are accepted all the same.
     pub still_accepted: Vec<Held>,
-    /// The key that was issued for it.
-    pub issued: Option<Box<Issued>>,
+    /// The keys that were issued for it, or whose delivery was finished.
+    pub issued: Vec<Issued>,
     /// Until now more could read the key file than should.
     pub was_open: bool,
 }
 
 impl Settled {
-    /// What an ensure would do where there is no database yet. Fails where the order does not fit together.
+    /// What an ensure would do where there is no database at `place` yet, if that is there itself. Fails where the
+    /// order does not fit together.
     #[cfg(feature = "cli")]
-    pub(crate) fn to_be_created(order: &Order) -> Result<Self> {
+    pub(crate) fn to_be_created(order: &Order, place: Option<&crate::store::Location>) -> Result<Self> {
         let settings = order.changes.of(Settings::default())?;
         let key_file = key_file_of(&settings, &order.user)?;
-        let target = Target::open(key_file, [None; 2]);
-        target.and_then(|target| target.check_replaceable()).map_err(undeliverable)?;
-        let done = vec![Done::Created];
-        Ok(Settled { shown: None, done, still_accepted: Vec::new(), issued: None, was_open: false })
+        let check = || {
+            let target = Target::open(key_file, [None; 2])?;
+            place.map_or(Ok(()), |place| check_is_not_the_database(place, &target))?;
+            target.check_replaceable()
+        };
+        check().map_err(undeliverable)?;
+        Ok(Settled { done: vec![Done::Created], ..Settled::default() })
     }
 }
 
@@ -85,17 +90,19 @@ pub(super) struct Plan {
     /// When the current key is to end.
     pub expires_at: Option<Timestamp>,
     older: Vec<Held>,
+    /// A key on its way of which nothing else can be read: it is in the way of another, and of nothing else.
+    pending: Option<Held>,
     /// From when on the current key is renewed, as things are kept.
     due_at: Option<Timestamp>,
     /// The current key is still on its way.
     delivers: bool,
     /// One that was on its way is given up.
     undoes: bool,
-    needs_key: bool,
-    /// The key file, open, where it holds the current key in its form.
-    pub file: Option<(Target, Holding)>,
-    /// The key file as it will be when the current key, which is staged, is put in place.
+    /// The file for which the current key is staged, and not in its place yet.
     staged: Option<KeyFile>,
+    needs_key: bool,
+    /// The key file, open, where it holds the current key in its form, or will when that is in place.
+    pub file: Option<(Target, Holding)>,
 }
 
 impl Authority {
@@ -114,29 +121,25 @@ impl Authority {
         let was_finished = of_user.clone().any(|delivery| matches!(delivery.end, End::Finished));
         let mut done = Vec::from_iter(was_finished.then_some(Done::Delivered));
         let as_kept = Refresh::as_kept(order.clone());
-        let mut issue = |turn: &mut Turn<'_>, waiting| {
-            refresh(turn, waiting, &as_kept, Kind::Ensure, Ended::default(), recipient).map(Box::new)
-        };
-        let mut plan = Plan::make(turn.store(), order, turn.now())?;
-        let mut issued = None;
+        let mut issued = Vec::new();
         if let Some(waiting) = of_user.find(|delivery| !delivery.is_over()) {
-            // With it comes what was said now of how its reader is told.
-            done.extend(
-                plan.done().into_iter().filter(|done| matches!(done, Done::Delivered | Done::Settings)),
-            );
-            issued = Some(issue(&mut turn, Some(waiting))?);
-            plan = Plan::make(turn.store(), order, turn.now())?;
+            let planned = Plan::make(turn.store(), order, turn.now())?.done();
+            let (kind, ended) = (Kind::Ensure, Ended::default());
+            issued.push(refresh(&mut turn, Some(waiting), &as_kept, kind, ended, recipient)?);
+            // With it has come what was said now of how its reader is told.
+            let with_it = [Done::Delivered, Done::Settings];
+            done.extend(with_it.into_iter().filter(|done| planned.contains(done)));
         }
+        let plan = Plan::make(turn.store(), order, turn.now())?;
         done.extend(plan.done());
         done.sort_unstable();
         done.dedup();
-        let was_open = match plan.needs_key {
-            true => {
-                issued = Some(issue(&mut turn, None)?);
-                false
-            }
-            false => plan.carry_out(&mut turn)?,
-        };
+        let mut was_open = false;
+        if plan.needs_key {
+            issued.push(refresh(&mut turn, None, &as_kept, Kind::Ensure, Ended::default(), recipient)?);
+        } else {
+            was_open = plan.carry_out(&mut turn)?;
+        }
         let as_it_is = turn.read(|snapshot| Plan::read(snapshot, &order.user))?;
         Ok(Settled { issued, was_open, ..as_it_is.settled(done) })
     }
@@ -146,17 +149,31 @@ impl Plan {
     fn make(store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
         let Order { user, changes } = order;
         let (mut plan, pending) = store.read_beside_writers(now, |snapshot| {
-            Ok::<_, Error>((Plan::read(snapshot, user)?, snapshot.pending_of(user)?))
+            let plan = Plan::read(snapshot, user)?;
+            let pending = if plan.pending.is_some() { snapshot.pending_of(user)? } else { None };
+            Ok::<_, Error>((plan, pending))
         })?;
         if let Some(pending) = pending {
             plan = plan.after(pending, store, order, now)?;
         }
         plan.settings = changes.of(plan.kept.clone())?;
         let key_file = key_file_of(&plan.settings, user)?.clone();
-        plan.staged.take_if(|staged| staged.path() != key_file.path() || staged.env != key_file.env);
-        if plan.staged.is_none() {
-            plan.file = plan.look_at(store, order, &key_file, now)?;
-        }
+        plan.file = match (&plan.staged, &plan.current) {
+            (Some(staged), Some(current)) if staged.path() == key_file.path() => {
+                let target = Target::open(&key_file, [staged.owner, None]).map_err(undeliverable)?;
+                let holding = target.holding_in_stage(current.prefix, &current.key_hash);
+                holding.map_err(undeliverable)?.map(|holding| (target, holding))
+            }
+            _ => {
+                let file = plan.look_at(store, user, &key_file, now)?;
+                if let Err(held) = &file {
+                    may_replace(order, &plan.settings, store)?
+                        .check(store, &key_file, user, held)
+                        .map_err(undeliverable)?;
+                }
+                file.ok()
+            }
+        };
         plan.needs_key = match &plan.current {
             None => true,
             Some(current) => {
@@ -168,11 +185,14 @@ impl Plan {
                 let as_kept = plan.due_at.filter(|_| plan.settings.renew_after == plan.kept.renew_after);
                 let ends = [plan.expires_at, plan.settings.due_at(current.created_at), as_kept];
                 let is_over = ends.into_iter().flatten().any(|end| end <= now);
-                is_over || (plan.file.is_none() && plan.staged.is_none())
+                is_over || plan.file.is_none()
             }
         };
-        let is_told = plan.needs_key && !is_first(&plan.kept, plan.current.as_ref());
-        if let Some(reload) = plan.settings.reload.as_ref().filter(|_| is_told) {
+        if let Some(pending) = plan.pending.filter(|_| plan.needs_key) {
+            return Err(is_pending(user, &pending));
+        }
+        let tells = plan.needs_key && !is_first(&plan.kept, plan.current.as_ref());
+        if let Some(reload) = plan.settings.reload.as_ref().filter(|_| tells) {
             check_may_run(reload, order, store)?;
         }
         Ok(plan)
@@ -181,12 +201,14 @@ impl Plan {
     pub fn read(snapshot: &Snapshot<'_>, user: &User) -> Result<Self> {
         let (kept, due_at) = snapshot.settings_and_due(user)?;
         let current = snapshot.current(user)?;
+        let Holdings { pending, older, .. } = snapshot.holdings(user)?;
         Ok(Plan {
             settings: kept.clone(),
             kept,
             expires_at: current.as_ref().and_then(|current| current.expires_at),
             current,
-            older: snapshot.holdings(user)?.older,
+            pending,
+            older,
             due_at,
             delivers: false,
             undoes: false,
@@ -196,40 +218,50 @@ impl Plan {
         })
     }
 
-    /// As it stands when what becomes of `pending` has become of it. Fails where it neither can be finished nor
-    /// is given up.
+    /// As it stands when what becomes of `pending` has become of it: what `delivery` and its transactions do, and
+    /// then a refresh that tells its reader. Fails where it can neither be finished nor is given up.
     fn after(mut self, pending: Pending, store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
+        self.pending = None;
         match look(store, &pending, now)? {
             State::Lost(_) => {
                 if self.kept == Settings::default() {
                     self.kept = pending.settings;
                 }
-                self.due_at = self.due_at.map(|due_at| due_at.min(now));
-                return Ok(Plan { undoes: true, ..self });
+                let is_renewed = self.kept.renew_after.is_some() && self.current.is_some();
+                let due_at = is_renewed.then(|| self.due_at.map_or(now, |due_at| due_at.min(now)));
+                return Ok(Plan { undoes: true, due_at, ..self });
             }
             State::Stuck(obstacle) => {
                 return Err(Delivery::of(&pending, End::Stuck(obstacle.reason)).error());
             }
-            State::AwaitsReload(_) => Refresh::as_kept(order.clone()).check_met_by(&pending, store)?,
-            State::InPlace(_) => {}
-            State::Staged(_) => self.staged = Some(pending.key_file),
+            State::InPlace(_) | State::AwaitsReload(_) => {}
+            State::Staged(_) => self.staged = Some(pending.key_file.clone()),
         }
-        let Pending { key, settings, .. } = pending;
+        if pending.reload_pending {
+            Refresh::as_kept(order.clone()).check_met_by(&pending, store)?;
+        }
+        let Pending { key, settings, grace, .. } = pending;
+        let old = self.current.filter(|old| old.status.is_accepted() && !grace.is_zero());
+        if let Some(old) = old {
+            let (status, until) = (Status::Retiring, later(now, grace)?);
+            let revoked_at = Some(old.expires_at.map_or(until, |end| end.min(until)));
+            self.older.push(Held { status, stored: status, revoked_at, ..Held::from(&old) });
+        }
         self.due_at = settings.due_at(key.created_at);
         self.expires_at = key.expires_at;
         self.current = Some(Record { status: Status::Active, stored: Status::Active, ..key });
         Ok(Plan { kept: settings, delivers: true, ..self })
     }
 
-    /// The key file, where it holds the current key in its form. Fails where it may not be replaced either.
+    /// The key file, where it holds the current key in its form, or else what it holds. Fails where a key of the
+    /// user may not take the place of that.
     pub fn look_at(
         &self,
         store: &Store,
-        order: &Order,
+        user: &User,
         key_file: &KeyFile,
         now: Timestamp,
-    ) -> Result<Option<(Target, Holding)>> {
-        let replaces = may_replace(order, &self.settings, store)?;
+    ) -> Result<std::result::Result<(Target, Holding), InFile>> {
         let kept_owner = self.kept.key_file.as_ref().and_then(|kept| kept.owner);
         let look = || {
             let target = Target::open(key_file, [kept_owner, None])?;
@@ -237,28 +269,17 @@ impl Plan {
             let holding = current.map(|current| target.holding(&current.key_hash)).transpose()?.flatten();
             match holding {
                 Some(holding) => {
-                    check_is_not_the_database(store, &target)?;
-                    Ok(Some((target, holding)))
+                    check_is_not_the_database(store.location(), &target)?;
+                    Ok(Ok((target, holding)))
                 }
-                None => {
-                    let held = check_may_replace(store, &target, &order.user, now)?;
-                    replaces.check(store, key_file, &order.user, &held).map(|()| None)
-                }
+                None => check_may_replace(store, &target, user, now).map(Err),
             }
         };
         look().map_err(undeliverable)
     }
 
     fn differs(&self) -> Differs {
-        match (&self.file, &self.staged, &self.settings.key_file) {
-            (Some((target, holding)), ..) => target.differs(holding),
-            (None, Some(staged), Some(wanted)) => Differs {
-                owner: wanted.owner.is_some() && wanted.owner != staged.owner,
-                mode: wanted.mode != staged.mode,
-                was_open: false,
-            },
-            _ => Differs::default(),
-        }
+        self.file.as_ref().map(|(target, holding)| target.differs(holding)).unwrap_or_default()
     }
 
     /// What of what is kept, and of the key, is to be changed.
@@ -298,7 +319,7 @@ impl Plan {
 
     pub fn settled(self, done: Vec<Done>) -> Settled {
         let shown = self.current.map(|current| shown(current, self.kept, self.due_at));
-        Settled { shown, done, still_accepted: self.older, issued: None, was_open: false }
+        Settled { shown, done, still_accepted: self.older, ..Settled::default() }
     }
 
     /// Changes what is kept, and owner and mode of the file: with no new key. Whether more could read the file

@@ -236,7 +236,7 @@ fn new_key(turn: &Turn<'_>) -> Result<Key> {
 }
 
 /// What comes of a key that a run without the lock has put there, or whose rows make no sense.
-fn is_pending(user: &User, pending: &Held) -> Error {
+pub(super) fn is_pending(user: &User, pending: &Held) -> Error {
     let message = format!("{} of {user} is on its way into a file, and not done", pending.prefix);
     Error::new(Code::DeliveryPending, message).hint(format!(
         "try again; if that does not help, `apikey refresh {user} --revoke-first` replaces it, and \

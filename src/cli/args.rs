@@ -18,6 +18,7 @@ use super::output::Output;
 use crate::authority::Authority;
 use crate::error::{Code, Error, Result};
 use crate::settings::Change;
+use crate::store::Location;
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -69,6 +70,11 @@ impl Global {
     /// Opens the database, to manage keys.
     pub fn open(&self) -> Result<Open> {
         Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
+    }
+
+    /// Where the database is, or would be, if there is a folder for it.
+    pub fn place(&self) -> Result<Option<Location>> {
+        Ok(Location::new(&self.database()?.path).ok())
     }
 
     /// Whether there is a folder to make a database in, or one that would be made for it.

@@ -53,7 +53,7 @@ pub fn tell(user: &User, settled: &Settled, check: bool, output: &Output) -> Res
             file.unwrap_or("the key file")
         ));
     }
-    if settled.issued.is_none() && !settled.done.is_empty() {
+    if settled.issued.is_empty() && !settled.done.is_empty() {
         tell_of_accepted(output, &settled.still_accepted);
     }
     Ok(())

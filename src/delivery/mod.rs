@@ -35,7 +35,7 @@ use std::fmt;
 
 pub(crate) use self::forward::{Activated, NewParcel, Replaces, discard, send, tell_and_activate};
 pub(crate) use self::recover::{recover, recover_of};
-pub(crate) use self::state::{State, check_is_not_the_database, check_may_replace, look};
+pub(crate) use self::state::{InFile, State, check_is_not_the_database, check_may_replace, look};
 use crate::error::{Code, Error};
 use crate::key_file::KeyFile;
 use crate::store::{Pending, Record};

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::key_file::Target;
-use crate::store::{Pending, Record, Store};
+use crate::store::{Location, Pending, Record, Store};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -70,7 +70,7 @@ pub fn check_may_replace(
     user: &User,
     now: Timestamp,
 ) -> std::result::Result<InFile, Obstacle> {
-    check_is_not_the_database(store, target)?;
+    check_is_not_the_database(store.location(), target)?;
     let Some(held) = target.check_replaceable()? else { return Ok(InFile::Nothing) };
     let unknown = |error: Error| Obstacle {
         reason: format!("whose key the file holds is unknown: {error}"),
@@ -86,8 +86,7 @@ pub fn check_may_replace(
 }
 
 /// Checks that the file is none of the database's.
-pub fn check_is_not_the_database(store: &Store, target: &Target) -> std::result::Result<(), Obstacle> {
-    let location = store.location();
+pub fn check_is_not_the_database(location: &Location, target: &Target) -> std::result::Result<(), Obstacle> {
     if target.is_in(location.folder())? && location.owns(target.name()) {
         return Err(Obstacle {
             reason: format!("{} belongs to the database", location.folder().join(target.name()).display()),

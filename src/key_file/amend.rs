@@ -4,6 +4,7 @@
 //! The folder may be the daemon's, who may put something else there at any moment. So nothing is changed but
 //! through the handle of a file that was just seen, through that handle, to hold the key.
 
+use std::ffi::OsStr;
 use std::fs::{File, Permissions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::target::{Target, cannot, obstacle};
 use super::{LONGEST, Owner, key_in};
-use crate::key::KeyHash;
+use crate::key::{KeyHash, Prefix};
 use crate::trust::Obstacle;
 
 /// A key file that is open, and holds a certain key, in the form that it should have.
@@ -39,11 +40,17 @@ impl Target {
     /// The key file, where it holds the key with this hash and nothing else, in its form. Fails where what is
     /// there is no file that could be replaced, whatever it held.
     pub fn holding(&self, hash: &KeyHash) -> Result<Option<Holding>, Obstacle> {
-        if !self.check_is_file()? {
-            return Ok(None);
-        }
-        let path = &self.key_file.path;
-        let mut file = self.folder.read(self.name()).map_err(cannot("open", path))?;
+        if self.check_is_file()? { self.holding_in(self.name(), hash) } else { Ok(None) }
+    }
+
+    /// The same of the stage of the key with this prefix and hash.
+    pub fn holding_in_stage(&self, prefix: Prefix, hash: &KeyHash) -> Result<Option<Holding>, Obstacle> {
+        self.holding_in(&self.stage_name(prefix), hash)
+    }
+
+    fn holding_in(&self, name: &OsStr, hash: &KeyHash) -> Result<Option<Holding>, Obstacle> {
+        let path = &self.key_file.path.with_file_name(name);
+        let mut file = self.folder.read(name).map_err(cannot("open", path))?;
         let found = file.metadata().map_err(cannot("look at", path))?;
         if !found.is_file() || found.nlink() != 1 || !self.may_be(found.uid()) {
             return Err(obstacle(format!("{} was swapped for something else", path.display())));

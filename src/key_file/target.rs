@@ -58,7 +58,7 @@ impl Target {
         self.key_file.path.with_file_name(self.stage_name(prefix))
     }
 
-    fn stage_name(&self, prefix: Prefix) -> OsString {
+    pub(super) fn stage_name(&self, prefix: Prefix) -> OsString {
         let mut name = OsString::from_vec(self.stage_start());
         name.push(prefix.to_string());
         name

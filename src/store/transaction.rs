@@ -221,9 +221,12 @@ impl Transaction<'_> {
     /// Keeps what a key was to bring, if it is a pending one, where nothing else is kept: who was to have a
     /// key in a file does not get the next one elsewhere.
     pub fn keep_where_nothing_is(&self, user: &User, pending: Prefix) -> Result<()> {
-        let sql = "UPDATE OR IGNORE settings SET pending_key = 0, due_at = NULL, grace_ms = NULL, \
-                   reload_pending = NULL WHERE user = ?1 AND pending_key = ?2";
-        self.execute(sql, params![user.as_str(), pending.bits()]).map(drop)
+        // Whether the current key, where there is one, is in that file is not known.
+        let sql = "UPDATE OR IGNORE settings SET pending_key = 0, grace_ms = NULL, reload_pending = NULL, \
+                   due_at = iif(renew_after_ms IS NOT NULL AND EXISTS \
+                   (SELECT 1 FROM keys WHERE keys.user = ?1 AND status = 'active'), ?3, NULL) \
+                   WHERE user = ?1 AND pending_key = ?2";
+        self.execute(sql, params![user.as_str(), pending.bits(), self.now.to_string()]).map(drop)
     }
 
     fn insert(&self, key: &Key, new: &NewKey<'_>, status: Status) -> Result<Record> {

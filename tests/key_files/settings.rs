@@ -200,6 +200,8 @@ fn what_is_kept_in_a_database_that_others_may_write_is_not_believed() {
     host.apikey_unprivileged(&["refresh", "web", "-yq", "--no-reload"]).gives(0, "", "");
     fs::remove_file(host.path("web.key")).unwrap();
     assert_eq!(ensure(&[]), (8, 8));
+    let edit = host.apikey_unprivileged(&["edit", "web", "--key-file-mode", "640"]).run();
+    assert!(edit.status == 8 && edit.stderr.contains("the current key\n`apikey ensure web`"), "{edit:?}");
     host.apikey_unprivileged(&["refresh", "web", "-y"]).fails(
         8,
         "apikey: the key cannot be handed over, so none was issued: there is no key in <folder>/web.key, \

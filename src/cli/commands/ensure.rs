@@ -45,7 +45,7 @@ pub fn run(args: Ensure, global: &Global, output: &Output) -> Result<()> {
     let names_file = matches!(order.changes.key_file, Change::Set(_));
     let settled = match global.open() {
         Err(error) if names_file && error.code() == Code::NoDatabase && global.could_create()? => {
-            let to_be = Settled::to_be_created(&order)?;
+            let to_be = Settled::to_be_created(&order, global.place()?.as_ref())?;
             if args.check {
                 to_be
             } else {
@@ -54,8 +54,8 @@ pub fn run(args: Ensure, global: &Global, output: &Output) -> Result<()> {
         }
         opened => opened?.ensure(&order, args.check, &mut caller)?,
     };
-    if let Some(issued) = settled.issued.as_ref().filter(|_| !output.is_json()) {
-        caller.tell(issued)?;
+    if !output.is_json() {
+        settled.issued.iter().try_for_each(|issued| caller.tell(issued))?;
     }
     settled::tell(&user, &settled, args.check, output)?;
     warn_of_short_age(&order.changes, output);
