@@ -37,6 +37,25 @@ impl Timestamp {
         fixed_width.then_some(Timestamp(moment))
     }
 
+    /// The moment that `text` names as RFC 3339 has it, with any offset, to the millisecond; a date alone is its
+    /// beginning in UTC. `None` for anything else.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let moment = DateTime::parse_from_rfc3339(text)
+            .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")));
+        let moment = moment.ok()?.to_utc().trunc_subsecs(3);
+        (0..=9999).contains(&moment.year()).then_some(Timestamp(moment))
+    }
+
+    /// The moment `duration` earlier, but none before 1970.
+    pub fn before(self, duration: Duration) -> Self {
+        let earlier =
+            chrono::Duration::from_std(duration).ok().and_then(|ago| self.0.checked_sub_signed(ago));
+        Timestamp(
+            earlier
+                .map_or(DateTime::UNIX_EPOCH, |earlier| earlier.max(DateTime::UNIX_EPOCH).trunc_subsecs(3)),
+        )
+    }
+
     /// The moment `duration` later, to the millisecond; `None` past the year 9999.
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
         let duration = chrono::Duration::from_std(duration).ok()?;

@@ -10,7 +10,9 @@ use std::os::unix::process::CommandExt as _;
 use common::{Host, Outcome};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-const COMMANDS: [&str; 6] = ["create", "show", "refresh", "revoke", "verify", "list"];
+const COMMANDS: [&str; 11] = [
+    "create", "show", "refresh", "revoke", "ensure", "edit", "renew", "verify", "list", "log", "completions",
+];
 
 /// What could steer a terminal or hide in a line.
 const HOSTILE: [&str; 14] = [

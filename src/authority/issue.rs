@@ -145,6 +145,12 @@ impl Issue<'_> {
             let reload_pending = self.tell_by.is_some();
             let delivery = NewDelivery { key_file, grace: self.grace(), reload_pending };
             transaction.insert_pending(&key, &self.new_key(current), &delivery)
+        });
+        let pending = pending.inspect_err(|error| {
+            if error.code() == Code::Undeliverable {
+                // It changes nothing, so that what it records is no transaction that could have this in it.
+                let _ = turn.write(|transaction| transaction.refuse(user, &error.to_string()));
+            }
         })?;
         let stderr = recipient.reload_stderr();
         let activated = tell_and_activate(turn, &pending, replaced, self.tell_by, stderr)?;

@@ -27,7 +27,7 @@ use crate::delivery::{Delivery, recover};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
 use crate::patience::{A_WHILE, within};
-use crate::store::{Held, Listed, Record, Snapshot, Store, Turn};
+use crate::store::{Event, Held, Listed, Record, Snapshot, Store, Turn};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -178,6 +178,18 @@ impl Authority {
         look: impl FnOnce(&Keys<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         self.store.read_beside_writers((self.clock)()?, |snapshot| look(&Keys(snapshot)))
+    }
+
+    /// Calls `each` with every event that was written down about the subject (about anybody, where that is
+    /// `None`), from `since` on, oldest first. Keeps one in memory at a time, and nobody waits for it.
+    pub fn log<E: From<Error>>(
+        &self,
+        subject: Option<&Subject>,
+        since: Option<Timestamp>,
+        each: impl FnMut(Event) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let now = (self.clock)()?;
+        self.store.read_beside_writers(now, |snapshot| snapshot.for_each_event(subject, since, each))
     }
 
     /// Up to `most` of the users who have an active key and whose names begin with `start`, in

@@ -57,7 +57,7 @@ pub struct Global {
     ///
     /// And, while others wait in turn, for whoever reads the output. Durations read 90d, 12h, 30m or 1h 30m.
     #[arg(long, global = true, value_name = "DURATION", value_parser = duration, default_value = "10s")]
-    #[arg(display_order = LAST)]
+    #[arg(display_order = LAST, hide_short_help = true)]
     pub timeout: Duration,
 }
 
@@ -211,5 +211,31 @@ pub fn some_duration(text: &str) -> std::result::Result<Duration, String> {
     match duration(text)? {
         none if none < Duration::from_millis(1) => Err("it must be at least 1ms".into()),
         some => Ok(some),
+    }
+}
+
+/// A moment, said as such or by how long ago it was.
+#[derive(Clone, Copy, Debug)]
+pub enum Since {
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Since {
+    /// The moment that is meant.
+    pub fn moment(self, clock: fn() -> Result<Timestamp>) -> Result<Timestamp> {
+        match self {
+            Since::Ago(ago) => clock().map(|now| now.before(ago)),
+            Since::At(time) => Ok(time),
+        }
+    }
+}
+
+/// `7d`, `2026-11-22` or `2026-11-22T08:19:03Z`.
+pub fn since(text: &str) -> std::result::Result<Since, String> {
+    match Timestamp::from_rfc3339(text) {
+        Some(time) => Ok(Since::At(time)),
+        None if text.contains('-') => Err("write a time like 2026-11-22 or 2026-11-22T08:19:03Z".into()),
+        None => duration(text).map(Since::Ago),
     }
 }

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
+use super::output::{Output, Stopped};
 use crate::text::is_unprintable;
 
 struct Printable;
@@ -33,6 +34,24 @@ pub fn write_line(writer: &mut (impl Write + ?Sized), value: &impl Serialize) ->
 /// Writes `value`.
 pub fn write(writer: &mut (impl Write + ?Sized), value: &impl Serialize) -> io::Result<()> {
     value.serialize(&mut Serializer::with_formatter(writer, Printable)).map_err(io::Error::from)
+}
+
+/// Writes an object whose one member is an array of what `each` hands over, one by one.
+pub fn write_array<T: Serialize>(
+    output: &Output,
+    member: &str,
+    each: impl FnOnce(&mut dyn FnMut(T) -> Result<(), Stopped>) -> Result<(), Stopped>,
+) -> crate::error::Result<()> {
+    output.data(|out| {
+        out.write_all(format!("{{\"{member}\":[").as_bytes())?;
+        let mut separator: &[u8] = b"";
+        each(&mut |item| {
+            out.write_all(separator)?;
+            separator = b",";
+            Ok(write(out, &item)?)
+        })?;
+        Ok(out.write_all(b"]}\n")?)
+    })
 }
 
 /// `value` as text.

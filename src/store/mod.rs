@@ -18,6 +18,7 @@
 //!   opened anew and read, and what it says is believed.
 
 mod boot;
+mod event;
 mod failure;
 mod header;
 mod holder;
@@ -41,6 +42,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 
+pub use self::event::Event;
 use self::failure::failure;
 pub(crate) use self::location::Location;
 use self::lock::WriteLock;

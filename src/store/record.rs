@@ -306,7 +306,7 @@ pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyF
 }
 
 /// Text of any kind, which nobody wrote who wrote more than [`LONGEST_TEXT`].
-fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
+pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Option<&'a str>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     if text.is_some_and(|text| text.len() > LONGEST_TEXT) { Err(damaged(column)) } else { Ok(text) }
 }
@@ -333,7 +333,7 @@ fn duration(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> 
         .transpose()
 }
 
-fn damaged(column: usize) -> rusqlite::Error {
+pub(super) fn damaged(column: usize) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(
         column,
         rusqlite::types::Type::Text,

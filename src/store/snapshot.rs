@@ -3,6 +3,7 @@
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
+use super::event::{Event, event_columns};
 use super::record::{
     self, Held, Listed, Pending, Record, SETTINGS_COLUMNS, Status, held_columns, key_columns,
     key_file_columns, settings_columns,
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
 use crate::settings::Settings;
+use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -264,22 +266,43 @@ impl<'store> Snapshot<'store> {
     pub fn for_each<E: From<Error>>(
         &self,
         user: Option<&User>,
-        mut each: impl FnMut(Listed) -> std::result::Result<(), E>,
+        each: impl FnMut(Listed) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
-        let mut statement = self.run(|connection| match user {
+        let sql = match user {
             // In order from the index.
-            Some(_) => connection.prepare(concat!(
-                with_settings!(),
-                "WHERE keys.user = ?1 ORDER BY keys.user, substr(id, 1, 13)"
-            )),
+            Some(_) => {
+                concat!(with_settings!(), "WHERE keys.user = ?1 ORDER BY keys.user, substr(id, 1, 13)")
+            }
             // Sorting all of them is faster than to jump to each.
-            None => connection.prepare(concat!(with_settings!(), "WHERE ?1 IS NULL ORDER BY +keys.user, id")),
-        })?;
-        let mut rows = self.run(|_| statement.query([user.map(User::as_str)]))?;
-        while let Some(row) = self.run(|_| rows.next())? {
-            each(self.run(|_| Listed::read(row, self.now))?)?;
+            None => concat!(with_settings!(), "WHERE ?1 IS NULL ORDER BY +keys.user, id"),
+        };
+        self.one_by_one(sql, [user.map(User::as_str)], |row| Listed::read(row, self.now), each)
+    }
+
+    /// Calls `each` with every event that is about the subject (about anybody, where that is `None`), from
+    /// `since` on, in the order in which they were written. Keeps one in memory at a time.
+    pub fn for_each_event<E: From<Error>>(
+        &self,
+        subject: Option<&Subject>,
+        since: Option<Timestamp>,
+        each: impl FnMut(Event) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let since = since.map(|since| since.to_string());
+        let sql = |condition| {
+            format!(
+                "SELECT {} FROM events WHERE at >= ifnull(?1, '') {condition} ORDER BY number",
+                event_columns!()
+            )
+        };
+        match subject {
+            None => self.one_by_one(&sql(""), [since], Event::read, each),
+            Some(Subject::User(user)) => {
+                self.one_by_one(&sql("AND user = ?2"), params![since, user.as_str()], Event::read, each)
+            }
+            Some(Subject::Key(prefix)) => {
+                self.one_by_one(&sql("AND prefix = ?2"), params![since, prefix.bits()], Event::read, each)
+            }
         }
-        Ok(())
     }
 
     /// Up to `most` of the users who have an active key and whose names begin with `start`, in
@@ -291,13 +314,28 @@ impl<'store> Snapshot<'store> {
         Ok(users.iter().filter(|user| user.starts_with(start)).filter_map(|user| user.parse().ok()).collect())
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &str,
         parameters: impl Params,
         read: impl Fn(&Row<'_>, Timestamp) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         self.statement(sql, |all| all.query_map(parameters, |row| read(row, self.now))?.collect())
+    }
+
+    fn one_by_one<T, E: From<Error>>(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+        mut each: impl FnMut(T) -> std::result::Result<(), E>,
+    ) -> std::result::Result<(), E> {
+        let mut statement = self.run(|connection| connection.prepare(sql))?;
+        let mut rows = self.run(|_| statement.query(parameters))?;
+        while let Some(row) = self.run(|_| rows.next())? {
+            each(self.run(|_| read(row))?)?;
+        }
+        Ok(())
     }
 
     pub(super) fn statement<T>(

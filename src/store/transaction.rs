@@ -32,8 +32,11 @@ pub struct Transaction<'store> {
 pub struct Witness {
     number: i64,
     at: Timestamp,
-    prefix: Prefix,
+    prefix: Option<Prefix>,
 }
+
+/// So many characters of why a delivery was refused are kept.
+const LONGEST_REASON: usize = 1000;
 
 /// What is to be known of a key that is issued.
 pub struct NewKey<'a> {
@@ -203,6 +206,19 @@ impl Transaction<'_> {
         Ok(changed == 1)
     }
 
+    /// Writes down that no key of the user's was delivered, and `why`: once, where it is refused again and again
+    /// for the same reason.
+    pub fn refuse(&self, user: &User, why: &str) -> Result<()> {
+        let why: String = why.chars().take(LONGEST_REASON).collect();
+        let sql = "SELECT event = 'refused' AND detail IS ?2 FROM events WHERE user = ?1 \
+                   ORDER BY number DESC LIMIT 1";
+        let is_known = |row: &rusqlite::Row<'_>, _| row.get(0);
+        match self.all(sql, params![user.as_str(), why], is_known)?.pop() {
+            Some(true) => Ok(()),
+            _ => self.write_down("refused", Some(user), None, None, Some(&why)),
+        }
+    }
+
     /// Makes the user's current key due at `due_at`, where it is renewed at all and was due later only.
     pub fn make_due(&self, user: &User, due_at: Timestamp) -> Result<()> {
         let sql = "UPDATE settings SET due_at = ?2 WHERE user = ?1 AND due_at > ?2";
@@ -341,15 +357,26 @@ impl Transaction<'_> {
         valid_until: Option<Timestamp>,
         detail: Option<&str>,
     ) -> Result<()> {
+        self.write_down(event, Some(user), Some(key), valid_until, detail)
+    }
+
+    fn write_down(
+        &self,
+        event: &str,
+        user: Option<&User>,
+        key: Option<&Held>,
+        valid_until: Option<Timestamp>,
+        detail: Option<&str>,
+    ) -> Result<()> {
         let sql = "INSERT INTO events (at, event, user, prefix, expires_at, valid_until, uid, login, \
                    sudo_user, audit_uid, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let Actor { uid, login, sudo_user, audit_uid } = self.actor;
         let parameters = params![
             self.now.to_string(),
             event,
-            user.as_str(),
-            key.prefix.bits(),
-            key.expires_at.map(|at| at.to_string()),
+            user.map(User::as_str),
+            key.map(|key| key.prefix.bits()),
+            key.and_then(|key| key.expires_at).map(|at| at.to_string()),
             valid_until.map(|at| at.to_string()),
             uid,
             login,
@@ -358,7 +385,7 @@ impl Transaction<'_> {
             detail,
         ];
         let number = self.statement(sql, |record| record.insert(parameters))?;
-        self.witness.set(Some(Witness { number, at: self.now, prefix: key.prefix }));
+        self.witness.set(Some(Witness { number, at: self.now, prefix: key.map(|key| key.prefix) }));
         Ok(())
     }
 
@@ -370,8 +397,8 @@ impl Transaction<'_> {
 impl Witness {
     /// Whether the transaction that made it took hold.
     pub fn is_there(self, snapshot: &Snapshot<'_>) -> Result<bool> {
-        let sql = "SELECT 1 FROM events WHERE number = ?1 AND at = ?2 AND prefix = ?3";
-        let parameters = params![self.number, self.at.to_string(), self.prefix.bits()];
+        let sql = "SELECT 1 FROM events WHERE number = ?1 AND at = ?2 AND prefix IS ?3";
+        let parameters = params![self.number, self.at.to_string(), self.prefix.map(Prefix::bits)];
         snapshot.statement(sql, |event| event.exists(parameters))
     }
 }

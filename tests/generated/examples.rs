@@ -20,8 +20,9 @@ pub fn with_captions(command: &Command) -> Vec<(String, String)> {
 
 /// All examples of all commands, in an order in which they can be run.
 pub fn of(program: &Command) -> Vec<String> {
-    let order =
-        ["create", "show", "verify", "list", "ensure", "edit", "refresh", "renew", "revoke", "completions"];
+    let order = [
+        "create", "show", "verify", "list", "ensure", "edit", "refresh", "renew", "revoke", "log", "completions",
+    ];
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help").count();
     assert_eq!(commands, order.len(), "a command whose examples are not run");
     let examples = order.iter().flat_map(|name| with_captions(program.find_subcommand(name).unwrap()));

@@ -43,17 +43,8 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
     let authority = global.open()?;
     let (subject, all) = (args.subject.as_ref(), args.all);
     if output.is_json() {
-        return output.data(|out| {
-            out.write_all(b"{\"keys\":[")?;
-            let mut separator: &[u8] = b"";
-            authority.list(|keys| {
-                keys.for_each(subject, all, |key| {
-                    out.write_all(separator)?;
-                    separator = b",";
-                    Ok::<_, Stopped>(json::write(out, &key)?)
-                })
-            })?;
-            Ok(out.write_all(b"]}\n")?)
+        return json::write_array(output, "keys", |each| {
+            authority.list(|keys| keys.for_each(subject, all, each))
         });
     }
     let mut found = false;

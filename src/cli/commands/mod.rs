@@ -6,6 +6,7 @@ mod create;
 mod edit;
 mod ensure;
 mod list;
+mod log;
 mod refresh;
 mod renew;
 mod revoke;
@@ -41,6 +42,8 @@ pub enum Command {
     Verify(verify::Verify),
     /// List the accepted keys of a user, or of everyone
     List(list::List),
+    /// Say what was done to whose key, when, and by whom
+    Log(log::Log),
     /// Print the script that makes a shell complete apikey's arguments
     Completions(completions::Completions),
 }
@@ -57,6 +60,7 @@ impl Command {
             Command::Renew(args) => renew::run(&args, global, output),
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
+            Command::Log(args) => log::run(&args, global, output),
             Command::Completions(args) => completions::run(&args, output),
         }
     }
