@@ -36,10 +36,9 @@ fn host() -> Host {
 #[test]
 fn it_says_what_was_done_to_whose_key_when_and_by_whom() {
     let host = host();
-    let by = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().map_or_else(
-        || format!("uid {}", nix::unistd::getuid()),
-        |account| account.name,
-    );
+    let by = nix::unistd::User::from_uid(nix::unistd::getuid())
+        .unwrap()
+        .map_or_else(|| format!("uid {}", nix::unistd::getuid()), |account| account.name);
     let sudo = host.apikey(&["create", "bob", "-q"]).env("SUDO_USER", "carol").run();
     assert_eq!(sudo.status, 0);
     let expected = [
@@ -106,7 +105,8 @@ fn every_member_is_always_there() {
         assert_eq!(event.len(), members.len(), "{event:?}");
         assert!(members.iter().all(|member| event.contains_key(*member)), "{event:?}");
     }
-    let places: Vec<usize> = members.iter().map(|member| text.find(&format!("\"{member}\":")).unwrap()).collect();
+    let places: Vec<usize> =
+        members.iter().map(|member| text.find(&format!("\"{member}\":")).unwrap()).collect();
     assert!(places.is_sorted(), "{text}");
     let retired = said(&host, &["alice"])[1].clone();
     assert_eq!(retired["event"], "retired");

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use apikey::{
-    Authority, Change, Changes, Code, Delivery, Error, Issued, Key, KeyFilePath, Listed, Order, Recipient,
-    Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
+    Authority, Change, Changes, Code, Delivery, Error, Filter, Issued, Key, KeyFilePath, Listed, Order,
+    Recipient, Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
 use tempfile::TempDir;
 
@@ -100,7 +100,7 @@ fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
         statuses.push(listed.key.status);
         Ok::<_, Error>(())
     };
-    authority.list(|keys| keys.for_each(None, true, each)).unwrap();
+    authority.list(|keys| keys.for_each(None, &Filter { all: true, ..Filter::default() }, each)).unwrap();
     assert_eq!(statuses, [Status::Revoked, Status::Revoked]);
 }
 

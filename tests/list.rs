@@ -216,3 +216,71 @@ fn host_of_thousands() -> Host {
     );
     host
 }
+
+#[test]
+fn what_is_asked_for_narrows_the_list_and_together_further() {
+    let host = Host::new();
+    for user in ["fresh", "ends", "old", "used"] {
+        let lifetime = if user == "ends" { "10d" } else { "30d" };
+        host.key_from(&["create", user, "--expires-in", lifetime]);
+    }
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key", "--renew-after", "30d"]).gives(0, "", "");
+    host.expired_key_of("over");
+    host.key_from(&["create", "gone"]);
+    host.apikey(&["revoke", "gone", "-yq"]).gives(0, "", "");
+    let days_ago = |days: u64| {
+        let now = apikey::Timestamp::now().unwrap().unix_millis();
+        let then = format!("{:012x}", now - days * 86_400_000);
+        format!("{}-{}", &then[..8], &then[8..])
+    };
+    for (user, days) in [("old", 100), ("used", 100), ("web", 40)] {
+        let id = days_ago(days);
+        host.execute(&format!("UPDATE keys SET id = '{id}' || substr(id, 14) WHERE user = '{user}'"));
+    }
+    host.execute("UPDATE keys SET last_used_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-20 days') WHERE user = 'used'");
+    host.execute("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z' WHERE user = 'web'");
+    let listed = |args: &[&str]| -> Vec<String> {
+        let found = host.apikey(&[&["list", "--json"], args].concat()).run();
+        assert_eq!((found.status, found.stderr.as_str()), (0, ""), "{args:?}: {found:?}");
+        let found = found.json();
+        let keys = found["keys"].as_array().unwrap();
+        let users: Vec<String> = keys.iter().map(|key| key["user"].as_str().unwrap().to_owned()).collect();
+        let table = host.apikey(&[&["list"], args].concat()).run();
+        let shown = table.stdout.lines().skip(1).map(|line| line.split(' ').next().unwrap().to_owned());
+        assert_eq!(shown.collect::<Vec<_>>(), users, "{args:?}: {table:?}");
+        users
+    };
+    for (args, expected) in [
+        (&[][..], &["ends", "fresh", "old", "over", "used", "web"][..]),
+        (&["--expiring-within", "11d"], &["ends", "over"]),
+        (&["--expiring-within", "9d"], &["over"]),
+        (&["--expiring-within", "1000y"], &["ends", "fresh", "old", "over", "used"]),
+        (&["--older-than", "30d"], &["old", "used", "web"]),
+        (&["--older-than", "50d"], &["old", "used"]),
+        (&["--unused-for", "30d"], &["old", "web"]),
+        (&["--unused-for", "19d"], &["old", "used", "web"]),
+        (&["--unused-for", "19d", "--older-than", "50d"], &["old", "used"]),
+        (&["--older-than", "50d", "--expiring-within", "40d", "--unused-for", "50d"], &["old"]),
+        (&["--due"], &["web"]),
+        (&["--due", "--expiring-within", "90d"], &[]),
+        (&["--all", "--expiring-within", "0s"], &["gone", "over"]),
+        (&["web", "--due"], &["web"]),
+        (&["old", "--due"], &[]),
+    ] {
+        assert_eq!(listed(args), expected, "{args:?}");
+    }
+    host.apikey(&["list", "old", "--due"]).gives(0, "", "There is no such key.\n");
+    host.apikey(&["list", "gone", "--older-than", "0s"]).gives(0, "", "There is no such key.\n");
+}
+
+#[test]
+fn a_key_that_a_renewal_would_go_on_with_is_listed_as_due() {
+    let host = Host::new();
+    let ensure =
+        ["ensure", "web", "-q", "--key-file", "web.key", "--renew-after", "30d", "--reload", "false"];
+    host.apikey(&ensure).gives(0, "", "");
+    assert_eq!(host.apikey(&["refresh", "web", "-yq"]).run().status, 9);
+    let due = host.apikey(&["renew", "--dry-run", "--json"]).run().json()["due"][0]["prefix"].clone();
+    let listed = host.apikey(&["list", "--due", "--json"]).run().json();
+    assert_eq!((statuses(&listed), &listed["keys"][0]["prefix"]), (vec!["web pending".to_owned()], &due));
+}

@@ -11,7 +11,17 @@ use common::{Host, Outcome};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 const COMMANDS: [&str; 11] = [
-    "create", "show", "refresh", "revoke", "ensure", "edit", "renew", "verify", "list", "log", "completions",
+    "create",
+    "show",
+    "refresh",
+    "revoke",
+    "ensure",
+    "edit",
+    "renew",
+    "verify",
+    "list",
+    "log",
+    "completions",
 ];
 
 /// What could steer a terminal or hide in a line.

@@ -7,6 +7,7 @@
 mod edit;
 mod ensure;
 mod issue;
+mod list;
 mod refresh;
 mod renew;
 mod revoke;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub use self::ensure::{Done, Settled};
 pub use self::issue::{Issued, Order};
+pub use self::list::{Filter, Keys};
 pub use self::refresh::Refresh;
 use self::refresh::{Ended, Kind};
 pub use self::renew::{Due, DueCount, Renewal, Step};
@@ -27,7 +29,7 @@ use crate::delivery::{Delivery, recover};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
 use crate::patience::{A_WHILE, within};
-use crate::store::{Event, Held, Listed, Record, Snapshot, Store, Turn};
+use crate::store::{Event, Held, Record, Snapshot, Store, Turn};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -219,36 +221,5 @@ impl Authority {
         let (turn, left) = self.turn(recipient)?;
         let waiting = left.into_iter().find(|delivery| !delivery.is_over() && delivery.key().user == *user);
         Ok((turn, waiting))
-    }
-}
-
-/// The keys, as they stand at one moment.
-pub struct Keys<'a>(&'a Snapshot<'a>);
-
-impl Keys<'_> {
-    /// Calls `each` with every key of the subject (of everyone, where that is `None`) that is current or
-    /// accepted, or with `all` of them; by user, oldest first. Keeps one in memory at a time.
-    pub fn for_each<E: From<Error>>(
-        &self,
-        subject: Option<&Subject>,
-        all: bool,
-        mut each: impl FnMut(Listed) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let each = |key: Listed| if all || key.is_current_or_accepted() { each(key) } else { Ok(()) };
-        match subject {
-            None => self.0.for_each(None, each),
-            Some(Subject::User(user)) => self.0.for_each(Some(user), each),
-            Some(Subject::Key(prefix)) => self.0.listed(*prefix)?.map_or(Ok(()), each),
-        }
-    }
-
-    /// Whether there is a key of the subject (of anyone, where that is `None`) that is known, an ended one
-    /// too.
-    pub fn any(&self, subject: Option<&Subject>) -> Result<bool> {
-        match subject {
-            None => self.0.knows_a_key(None),
-            Some(Subject::User(user)) => self.0.knows_a_key(Some(user)),
-            Some(Subject::Key(prefix)) => Ok(self.0.listed(*prefix)?.is_some()),
-        }
     }
 }

@@ -21,7 +21,17 @@ pub fn with_captions(command: &Command) -> Vec<(String, String)> {
 /// All examples of all commands, in an order in which they can be run.
 pub fn of(program: &Command) -> Vec<String> {
     let order = [
-        "create", "show", "verify", "list", "ensure", "edit", "refresh", "renew", "revoke", "log", "completions",
+        "create",
+        "show",
+        "verify",
+        "list",
+        "ensure",
+        "edit",
+        "refresh",
+        "renew",
+        "revoke",
+        "log",
+        "completions",
     ];
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help").count();
     assert_eq!(commands, order.len(), "a command whose examples are not run");

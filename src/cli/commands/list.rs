@@ -1,9 +1,12 @@
 //! `apikey list`
 
+use std::time::Duration;
+
 use clap::Args;
 use clap_complete::ArgValueCompleter;
 
-use crate::cli::args::Global;
+use crate::authority::Filter;
+use crate::cli::args::{Global, duration};
 use crate::cli::complete::users_with_a_key;
 use crate::cli::json;
 use crate::cli::output::{Output, Stopped};
@@ -17,6 +20,7 @@ use crate::timestamp::Timestamp;
 /// The current key of each user, also where it has expired, and whatever else is accepted. By user, oldest
 /// first. Times are UTC; a moment within two days of now is shown to the minute. A terminal gets a line a
 /// key: where it is too narrow, long users and names are cut in the middle, and then columns are left out.
+/// What narrows it, together narrows it further.
 /// With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -30,21 +34,46 @@ pub struct List {
     /// List those that ended too
     #[arg(short, long)]
     all: bool,
+
+    /// Only those that end within this time
+    ///
+    /// Or have ended: a current key that has expired is one.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expiring_within: Option<Duration>,
+
+    /// Only those issued longer ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    older_than: Option<Duration>,
+
+    /// Only those with no recorded use for so long
+    ///
+    /// One with no recorded use counts from its issue. Recorded is what `apikey verify` and the library checked:
+    /// a service that asks by SQL leaves no trace.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    unused_for: Option<Duration>,
+
+    /// Only those that `apikey renew` would replace
+    #[arg(long)]
+    due: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   Who has a key:
       $ apikey list
+  Whose key ends within two weeks:
+      $ apikey list --expiring-within 14d
   All that were ever issued, for a script:
       $ apikey list --all --json";
 
 pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
     let authority = global.open()?;
-    let (subject, all) = (args.subject.as_ref(), args.all);
+    let subject = args.subject.as_ref();
+    let &List { all, expiring_within, older_than, unused_for, due, .. } = args;
+    let filter = Filter { all, expiring_within, older_than, unused_for, due };
     if output.is_json() {
         return json::write_array(output, "keys", |each| {
-            authority.list(|keys| keys.for_each(subject, all, each))
+            authority.list(|keys| keys.for_each(subject, &filter, each))
         });
     }
     let mut found = false;
@@ -52,12 +81,12 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
         authority.list(|keys| {
             // Once to see how wide they are, and once to print some at a time: there may be many.
             let mut widths = Widths::new(Timestamp::now()?);
-            keys.for_each(subject, all, |key| {
+            keys.for_each(subject, &filter, |key| {
                 widths.make_room_for(&key);
                 Ok::<_, Stopped>(())
             })?;
             let mut some = Vec::with_capacity(AT_A_TIME);
-            keys.for_each(subject, all, |key| {
+            keys.for_each(subject, &filter, |key| {
                 some.push(key);
                 if some.len() < AT_A_TIME {
                     return Ok(());
@@ -75,7 +104,9 @@ pub fn run(args: &List, global: &Global, output: &Output) -> Result<()> {
             Ok(())
         })
     })?;
-    if !found {
+    if !found && (due || [expiring_within, older_than, unused_for].iter().any(Option::is_some)) {
+        output.note("There is no such key.");
+    } else if !found {
         let ended = !all && authority.list(|keys| keys.any(subject))?;
         output.note(&nothing(subject, ended));
     }
