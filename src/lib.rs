@@ -34,8 +34,8 @@ pub mod cli;
 pub use uuid::Uuid;
 
 pub use crate::authority::{
-    Authority, Done, Due, DueCount, Filter, Issued, Keys, Order, Recipient, Refresh, Renewal, Revoked,
-    Settled, Shown, Step,
+    Authority, Backup, Done, Due, DueCount, Filter, Issued, Keys, Order, Recipient, Refresh, Renewal,
+    Revoked, Settled, Shown, Step,
 };
 pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};

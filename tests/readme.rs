@@ -16,6 +16,11 @@ fn blocks(language: &str) -> Vec<&'static str> {
     README.split(fence.as_str()).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
+/// Where a shell finds the program, and its own.
+fn search_path() -> String {
+    format!("{}:/usr/bin:/bin", std::path::Path::new(APIKEY).parent().unwrap().display())
+}
+
 /// Each command of a session with the output that the README shows for it.
 fn session() -> Vec<(&'static str, &'static str)> {
     let commands = blocks("console").into_iter().flat_map(|block| block.split("$ ").skip(1));
@@ -25,7 +30,7 @@ fn session() -> Vec<(&'static str, &'static str)> {
 #[test]
 fn each_command_prints_what_the_readme_shows() {
     let host = Host::new();
-    let path = format!("{}:/usr/bin:/bin", std::path::Path::new(APIKEY).parent().unwrap().display());
+    let path = search_path();
     let steps = session();
     assert!(steps.len() >= 8, "the README has lost its examples");
     for (command, shown) in steps {
@@ -153,19 +158,18 @@ fn the_ansible_tasks_of_the_readme_change_what_is_to_be_changed_and_say_so() {
 }
 
 #[test]
-#[ignore = "needs sqlite3"]
 fn a_backup_as_the_readme_makes_it_can_be_restored_as_the_readme_says() {
     let (host, revoked_later) = Host::with_key_of("alice");
-    let backup = blocks("sh").into_iter().find(|block| block.contains(".backup")).unwrap();
-    let backup = backup.replace("/var/lib/apikey/keys.db", host.database().to_str().unwrap());
-    let status = Command::new("sh").args(["-euc", &backup]).current_dir(host.folder()).status().unwrap();
-    assert!(status.success());
-    assert_eq!(host.mode("keys-backup.db"), 0o600);
+    let backup = blocks("sh").into_iter().find(|block| block.contains("apikey backup")).unwrap();
+    let made = host.program("/bin/sh", &["-euc", backup]).env("PATH", search_path()).run();
+    assert_eq!(made.status, 0, "{made:?}");
+    let copy = host.names().into_iter().find(|name| name.starts_with("keys-20")).unwrap();
+    assert_eq!(host.mode(&copy), 0o600);
     let issued_later = host.key_from(&["refresh", "alice", "--yes"]);
     for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
         std::fs::rename(host.path(name), host.path(&format!("away-{name}"))).unwrap();
     }
-    std::fs::rename(host.path("keys-backup.db"), host.database()).unwrap();
+    std::fs::rename(host.path(&copy), host.database()).unwrap();
     assert_eq!(host.apikey(&["list"]).run().status, 0);
     assert_eq!(host.status_of(&revoked_later), "active", "accepted again, as the README warns");
     assert_eq!(host.status_of(&issued_later), "unknown");

@@ -4,6 +4,7 @@
 //! over to, and who is told of what an earlier run left, is the [`Recipient`]. Every call that issues takes a
 //! turn at writing, and finishes or undoes first what earlier runs left; a revocation comes before that.
 
+mod backup;
 mod edit;
 mod ensure;
 mod issue;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+pub use self::backup::Backup;
 pub use self::ensure::{Done, Settled};
 pub use self::issue::{Issued, Order};
 pub use self::list::{Filter, Keys};
@@ -192,6 +194,15 @@ impl Authority {
     ) -> std::result::Result<(), E> {
         let now = (self.clock)()?;
         self.store.read_beside_writers(now, |snapshot| snapshot.for_each_event(subject, since, each))
+    }
+
+    /// Makes a copy of the database at `path`, as it stands at one moment, while others write: a new file,
+    /// readable by its owner alone, that is a database itself.
+    ///
+    /// Fails with [`Code::Usage`](crate::Code::Usage) where something is there already, with
+    /// [`Code::Forbidden`](crate::Code::Forbidden) where others may write its folder.
+    pub fn backup(&self, path: &Path) -> Result<Backup> {
+        backup::backup(&self.store, path)
     }
 
     /// Up to `most` of the users who have an active key and whose names begin with `start`, in

@@ -25,7 +25,7 @@ use crate::user::User;
 use crate::verifier::Verifier;
 
 /// Where the help puts the options that every command takes.
-const LAST: usize = 100;
+pub const LAST: usize = 100;
 
 /// Options that every command takes.
 #[derive(Debug, Args)]

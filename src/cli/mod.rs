@@ -21,7 +21,7 @@ use std::ffi::OsString;
 use std::mem::ManuallyDrop;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
 
 use self::args::Global;
 use self::commands::Command;
@@ -31,8 +31,13 @@ use crate::error::Result;
 /// Issue, show, refresh, revoke and verify API keys from one SQLite file
 #[derive(Debug, Parser)]
 #[command(name = "apikey", bin_name = "apikey", version, term_width = 80, after_long_help = EXIT_STATUSES)]
-#[command(arg_required_else_help = false)]
+#[command(arg_required_else_help = false, disable_version_flag = true)]
 struct Cli {
+    /// Print version
+    #[arg(short = 'V', long, action = ArgAction::Version, hide_short_help = true, long_help = "Print version")]
+    #[arg(display_order = args::LAST)]
+    version: Option<bool>,
+
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]

@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, renameat};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
 use nix::sys::stat::{FileStat, Mode, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use crate::trust::{Obstacle, Trusted, what_to_do};
+use crate::error::{Code, Error};
+use crate::trust::{Links, Obstacle, Trusted, Unresolved, folder_and_name, resolve, what_to_do};
 
 const ONLY_A_FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
@@ -49,6 +50,25 @@ impl Folder {
         let folder = open(folder.as_fd(), Path::new("."), OFlag::O_RDONLY)?;
         trusted.check_folder(path, &folder.metadata().map_err(failed)?)?;
         Ok(Folder(folder))
+    }
+
+    /// The folder of a file that is to be written at `path`, and that path, absolute and with no link in it: they
+    /// are followed now, once. Nobody but root and the caller may write there.
+    ///
+    /// Fails with [`Code::Usage`] where `path` names a folder or there is none for it, with [`Code::Forbidden`]
+    /// where others may write it.
+    pub fn of(path: &Path) -> crate::error::Result<(Self, PathBuf)> {
+        let forbidden = |obstacle: Obstacle| Error::new(Code::Forbidden, obstacle.reason).hint(obstacle.hint);
+        let (folder, name) = folder_and_name(path)
+            .ok_or_else(|| Error::new(Code::Usage, format!("{} names a folder", path.display())))?;
+        let resolved = resolve(folder, Links::OfTrusted).map_err(|error| match error {
+            Unresolved::Io(error) => {
+                Error::io(&error, "open the folder", folder, Code::Usage).hint(what_to_do(&error))
+            }
+            Unresolved::Obstacle(obstacle) => forbidden(obstacle),
+        })?;
+        let opened = Folder::open(&resolved, Trusted::with([None; 3])).map_err(forbidden)?;
+        Ok((opened, resolved.join(name)))
     }
 
     /// Whether it is the one at `path`, by whichever name.
@@ -83,6 +103,18 @@ impl Folder {
     /// Puts one file in the place of another, or of none.
     pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
         Ok(renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Gives a file another name, which nothing has yet.
+    pub fn rename_new(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        match renameat2(&self.0, from, &self.0, to, RenameFlags::RENAME_NOREPLACE) {
+            // Some file systems have no such call, NFS among them, but the same in two.
+            Err(Errno::EINVAL) => {
+                linkat(&self.0, from, &self.0, to, AtFlags::empty())?;
+                self.remove(from)
+            }
+            renamed => Ok(renamed?),
+        }
     }
 
     /// Removes a file, where there is one.

@@ -18,6 +18,7 @@
 //!   opened anew and read, and what it says is believed.
 
 mod boot;
+mod copy;
 mod event;
 mod failure;
 mod header;

@@ -31,6 +31,7 @@ pub fn of(program: &Command) -> Vec<String> {
         "renew",
         "revoke",
         "log",
+        "backup",
         "completions",
     ];
     let commands = program.get_subcommands().filter(|command| command.get_name() != "help").count();

@@ -1,5 +1,6 @@
 //! The commands: each with its arguments and what it does.
 
+mod backup;
 mod completions;
 mod confirm;
 mod create;
@@ -44,6 +45,8 @@ pub enum Command {
     List(list::List),
     /// Say what was done to whose key, when, and by whom
     Log(log::Log),
+    /// Copy the database into a new file, while others write
+    Backup(backup::Backup),
     /// Print the script that makes a shell complete apikey's arguments
     Completions(completions::Completions),
 }
@@ -61,6 +64,7 @@ impl Command {
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
             Command::Log(args) => log::run(&args, global, output),
+            Command::Backup(args) => backup::run(&args, global, output),
             Command::Completions(args) => completions::run(&args, output),
         }
     }

@@ -1,0 +1,67 @@
+//! A copy of the database, while others write.
+//!
+//! It is made under a name of its own beside the path, `.NAME.` and a number, and gets its own name when all of it
+//! is on the disk, and only where nothing has that name. A run that was killed leaves no more than that, and
+//! perhaps SQLite's journal of it.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Code, Error, Result};
+use crate::key_file::Folder;
+use crate::random;
+use crate::store::Store;
+
+/// A copy that was made.
+#[derive(Clone, Debug)]
+pub struct Backup {
+    /// Where it is: absolute, and with no link on the way.
+    pub path: PathBuf,
+    /// How long it is.
+    pub bytes: u64,
+    /// How many keys are in it, the ended ones too.
+    pub keys: u64,
+}
+
+/// What [`Authority::backup`](super::Authority::backup) does.
+pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
+    let (folder, path) = Folder::of(path)?;
+    let name = path.file_name().unwrap_or_default();
+    let location = store.location();
+    let failed = |error: io::Error| Error::io(&error, "make the backup", &path, Code::DbError);
+    if folder.is_at(location.folder()).map_err(failed)? && location.owns(name) {
+        let message = format!("{} belongs to the database, or would", path.display());
+        return Err(Error::new(Code::Usage, message).hint("name another file"));
+    }
+    let is_there = || {
+        Error::new(Code::Usage, format!("{} is there already", path.display()))
+            .hint("name a new file: a backup takes no other's place")
+    };
+    if folder.status(name).map_err(failed)?.is_some() {
+        return Err(is_there());
+    }
+    let mut number = [0; 6];
+    random::fill(&mut number)?;
+    let number = hex::encode(number);
+    let [stage, journal] =
+        ["", "-journal"].map(|end| OsString::from(format!(".{}.{number}{end}", name.display())));
+    let file = folder.create(&stage).map_err(failed)?;
+    let copy = || {
+        let keys = store.copy_into(&path.with_file_name(&stage))?;
+        let (made, found) = (file.metadata().map_err(failed)?, folder.status(&stage).map_err(failed)?);
+        if found.is_none_or(|found| (found.st_dev, found.st_ino) != (made.dev(), made.ino())) {
+            let message = format!("the copy was swapped while it was made beside {}", path.display());
+            return Err(Error::new(Code::Forbidden, message));
+        }
+        file.sync_all().map_err(failed)?;
+        folder.rename_new(&stage, name).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => is_there(),
+            _ => failed(error),
+        })?;
+        folder.sync().map_err(failed)?;
+        Ok(Backup { path: path.clone(), bytes: made.len(), keys })
+    };
+    copy().inspect_err(|_| [&stage, &journal].into_iter().for_each(|name| drop(folder.remove(name))))
+}

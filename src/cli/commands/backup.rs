@@ -1,0 +1,53 @@
+//! `apikey backup`
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueHint};
+use serde::Serialize;
+
+use crate::cli::args::Global;
+use crate::cli::output::Output;
+use crate::cli::progress::Progress;
+use crate::error::Result;
+
+/// Copy the database into a new file, while others write
+///
+/// As it stands at one moment, packed, in a file that is readable by its owner alone and on the disk when this
+/// ends. The copy is a database itself: put in the place of the one that was lost, it is gone on with. A file that
+/// is there already stays, and a folder that others may write is refused. It holds no key, but the hash of each,
+/// and who has it.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct Backup {
+    /// The file to make
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    path: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  A copy for each day:
+      $ apikey backup \"keys-$(date +%F).db\"";
+
+/// What is written with `--json`.
+#[derive(Serialize)]
+struct BackupJson<'a> {
+    path: &'a str,
+    bytes: u64,
+    keys: u64,
+}
+
+pub fn run(args: &Backup, global: &Global, output: &Output) -> Result<()> {
+    let authority = global.open()?;
+    let progress = Progress::begin(1, output.is_quiet() || output.is_json());
+    let made = authority.backup(&args.path)?;
+    drop(progress);
+    let path = made.path.display().to_string();
+    if output.is_json() {
+        let json = BackupJson { path: &path, bytes: made.bytes, keys: made.keys };
+        return output.object(&json).map_err(|error| error.after("it is done"));
+    }
+    let keys = if made.keys == 1 { "key" } else { "keys" };
+    output.note(&format!("Copied the database into {path}: {} {keys}, {} bytes.", made.keys, made.bytes));
+    Ok(())
+}

@@ -1,0 +1,132 @@
+//! `apikey backup`
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::Host;
+use common::disk::Mount;
+use common::strace::kill_at_each_call;
+
+#[test]
+fn a_copy_is_a_database_with_the_same_keys() {
+    let (host, key) = Host::with_key_of("alice");
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let listed = |database: &str| host.apikey(&["list", "--json", "--db", database]).run().stdout;
+    host.apikey(&["backup", "copy.db"]).gives(
+        0,
+        "",
+        "Copied the database into <folder>/copy.db: 2 keys, 45056 bytes.\n",
+    );
+    assert_eq!((host.mode("copy.db"), listed("copy.db")), (0o600, listed("keys.db")));
+    assert!(host.names().iter().all(|name| !name.starts_with('.')), "{:?}", host.names());
+    // It is gone on with.
+    let verified = host.apikey(&["verify", "-q", "--db", "copy.db"]).input(key.as_str()).run();
+    assert_eq!(verified.status, 0, "{verified:?}");
+    host.apikey(&["refresh", "alice", "-yq", "--db", "copy.db"]).gives(0, "<key>\n", "");
+    let said = host.apikey(&["backup", "third.db", "--json", "--db", "copy.db"]).run().json();
+    let path = fs::canonicalize(host.path("third.db")).unwrap();
+    let bytes = fs::metadata(&path).unwrap().len();
+    assert_eq!(said, serde_json::json!({ "path": path, "bytes": bytes, "keys": 3 }));
+}
+
+#[test]
+fn it_takes_no_other_file_s_place() {
+    let (host, _) = Host::with_key_of("alice");
+    host.write("file", b"content");
+    fs::create_dir(host.path("folder")).unwrap();
+    symlink("nowhere", host.path("link")).unwrap();
+    let before = (host.names(), host.contents());
+    for path in [
+        "file",
+        "folder",
+        "folder/",
+        "link",
+        "keys.db",
+        "keys.db-lock",
+        "keys.db-journal",
+        "none/copy.db",
+        "",
+    ] {
+        let outcome = host.apikey(&["backup", path, "--json"]).run();
+        assert_eq!((outcome.status, outcome.code().as_str()), (2, "USAGE"), "{path}: {outcome:?}");
+    }
+    assert!((host.names(), host.contents()) == before);
+    fs::create_dir(host.path("open")).unwrap();
+    host.chmod("open", 0o777);
+    let outcome = host.apikey(&["backup", "open/copy.db", "--json"]).run();
+    assert_eq!((outcome.status, outcome.code().as_str()), (7, "FORBIDDEN"), "{outcome:?}");
+    assert_eq!(fs::read_dir(host.path("open")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_copy_is_of_one_moment_while_others_write() {
+    let (host, _) = Host::with_key_of("alice");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut keys = 1;
+            while !is_over.load(Ordering::Relaxed) || keys < 10 {
+                host.apikey(&["refresh", "alice", "-yq"]).gives(0, "<key>\n", "");
+                keys += 1;
+            }
+            keys
+        });
+        let mut most = 0;
+        for number in 0..20 {
+            let copy = format!("copy-{number}.db");
+            let made = host.apikey(&["backup", &copy, "--json"]).run().json()["keys"].as_u64().unwrap();
+            assert!(made >= most, "{made} after {most}");
+            most = made;
+            let copy = rusqlite::Connection::open(host.path(&copy)).unwrap();
+            let one = |sql: &str| copy.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+            assert_eq!(one("PRAGMA integrity_check"), "ok");
+            assert_eq!(one("SELECT count(*) || '' FROM keys"), made.to_string());
+            assert_eq!(one("SELECT count(*) || '' FROM accepted_keys"), "1");
+            // Each refresh writes down two events.
+            assert_eq!(one("SELECT count(*) || '' FROM events"), (2 * made - 1).to_string());
+        }
+        is_over.store(true, Ordering::Relaxed);
+        let keys = writer.join().unwrap();
+        assert!(keys > 2 && most > 1, "nobody wrote meanwhile");
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn where_the_disk_is_full_nothing_is_left() {
+    let (host, _) = Host::with_key_of("alice");
+    let disk = Mount::tmpfs(20_000);
+    let copy = disk.path().join("copy.db");
+    let outcome = host.apikey(&["backup", copy.to_str().unwrap()]).run();
+    assert_eq!(outcome.status, 1, "{outcome:?}");
+    assert!(outcome.stderr.contains("copy.db") && outcome.stderr.contains("full"), "{outcome:?}");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_backup_that_is_killed_leaves_a_whole_copy_or_none() {
+    let kills = kill_at_each_call(
+        || Host::with_key_of("alice").0,
+        &["backup", "copy.db"],
+        |host, _, at| {
+            let names = host.names();
+            let is_left = |name: &&String| name.starts_with(".copy.db.") && !name.ends_with("-journal");
+            let is_there = names.contains(&"copy.db".to_owned());
+            assert!(names.iter().filter(is_left).count() + usize::from(is_there) <= 1, "{at}: {names:?}");
+            if is_there {
+                let listed = host.apikey(&["list", "--json", "--db", "copy.db"]).run();
+                assert_eq!((listed.status, host.mode("copy.db")), (0, 0o600), "{at}: {listed:?}");
+                assert_eq!(listed.json()["keys"][0]["user"], "alice", "{at}");
+            } else {
+                host.apikey(&["backup", "copy.db", "-q"]).gives(0, "", "");
+            }
+        },
+    );
+    assert!(kills > 100, "{kills}");
+}
