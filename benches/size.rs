@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     if !asked_for()? {
         return Ok(());
     }
-    run(&[("processes", processes), ("bytes", bytes), ("library", library), ("list", list)])
+    run(&[("processes", processes), ("bytes", bytes), ("library", library), ("list", list), ("prune", prune)])
 }
 
 /// Each command as a whole process, on few keys and on many, in turn.
@@ -209,5 +209,49 @@ fn list() -> Result<()> {
         ]);
     }
     table.print("Lists");
+    Ok(())
+}
+
+/// Nine keys in ten ended long ago: all of those are forgotten, while another process writes again and again.
+fn prune() -> Result<()> {
+    let folder = folder()?;
+    let database = database_with(MANY, folder.path())?;
+    let refresh = || time(&mut apikey(&database, &["refresh", "writer", "-yq"])).map(|(took, _)| took);
+    let alone = (0..100).map(|_| refresh()).collect::<Result<Vec<_>>>()?;
+    let before = fs::metadata(&database)?.len();
+    let start = Instant::now();
+    let mut child = apikey(&database, &["prune", "--ended-for", "1d", "-yq"]).spawn()?;
+    let mut beside = Vec::new();
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        beside.push(refresh()?);
+    };
+    let took = start.elapsed();
+    ensure!(status.success(), "{status}");
+    let packed = folder.path().join("packed.db");
+    time(&mut apikey(&database, &["backup", packed.to_str().context("a path in UTF-8")?, "-q"]))?;
+    let mib = |bytes: u64| format!("{:.0} MiB", bytes as f64 / f64::from(1 << 20));
+    let sizes = [before, fs::metadata(&database)?.len(), fs::metadata(&packed)?.len()].map(mib);
+    let longest = |times: &[Duration]| times.iter().max().copied().unwrap_or_default();
+    let mut table = Table::new([
+        "forgotten",
+        "took",
+        "a refresh alone",
+        "beside it",
+        "longest",
+        "file",
+        "after",
+        "a backup",
+    ]);
+    let [file, after, backup] = sizes;
+    let times = [median(&alone), median(&beside), longest(&beside)].map(ms);
+    let [alone, median_beside, longest_beside] = times;
+    let took = format!("{:.0} s", took.as_secs_f64());
+    table.row(["900,000".into(), took, alone, median_beside, longest_beside, file, after, backup]);
+    table.print(
+        "900,000 of 1,000,000 keys forgotten beside another writer; its longest wait is to be under 100 ms",
+    );
     Ok(())
 }

@@ -43,7 +43,7 @@ pub use crate::key::{Key, KeyHash, Prefix};
 pub use crate::key_file::{EnvName, KeyFile, KeyFilePath, Mode, Owner};
 pub use crate::name::Name;
 pub use crate::settings::{Change, Changes, Reload, ReloadCommand, Settings};
-pub use crate::store::{Event, Held, Listed, Record, Status};
+pub use crate::store::{Event, Held, Listed, Pruned, Record, Status};
 pub use crate::subject::Subject;
 pub use crate::timestamp::Timestamp;
 pub use crate::user::User;

@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use common::{Host, Outcome};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "create",
     "show",
     "refresh",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 12] = [
     "verify",
     "list",
     "log",
+    "prune",
     "backup",
     "completions",
 ];

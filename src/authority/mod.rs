@@ -9,6 +9,7 @@ mod edit;
 mod ensure;
 mod issue;
 mod list;
+mod prune;
 mod refresh;
 mod renew;
 mod revoke;

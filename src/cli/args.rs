@@ -50,7 +50,7 @@ pub struct Global {
 
     /// Say nothing on standard error but errors
     #[arg(short, long, global = true)]
-    #[arg(display_order = LAST)]
+    #[arg(display_order = LAST, hide_short_help = true, long_help = "Say nothing on standard error but errors")]
     pub quiet: bool,
 
     /// Wait this long for another writer

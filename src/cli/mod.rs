@@ -31,7 +31,7 @@ use crate::error::Result;
 /// Issue, show, refresh, revoke and verify API keys from one SQLite file
 #[derive(Debug, Parser)]
 #[command(name = "apikey", bin_name = "apikey", version, term_width = 80, after_long_help = EXIT_STATUSES)]
-#[command(arg_required_else_help = false, disable_version_flag = true)]
+#[command(arg_required_else_help = false, disable_version_flag = true, help_template = TEMPLATE)]
 struct Cli {
     /// Print version
     #[arg(short = 'V', long, action = ArgAction::Version, hide_short_help = true, long_help = "Print version")]
@@ -43,6 +43,12 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
+
+/// A line shorter than clap's own, so that the short help fits a terminal.
+const TEMPLATE: &str = "\
+{about-with-newline}{usage-heading} {usage}
+
+{all-args}{after-help}";
 
 const EXIT_STATUSES: &str = "\
 Exit status:

@@ -41,6 +41,13 @@ impl Progress {
         }
     }
 
+    /// So many steps are done.
+    pub fn reach(&mut self, steps: u64) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(steps);
+        }
+    }
+
     /// A step is done, and `say` says so, above the bar.
     pub fn aside(&mut self, say: impl FnOnce()) {
         match &self.0 {

@@ -27,6 +27,7 @@ mod location;
 mod lock;
 mod make;
 mod open;
+mod prune;
 mod record;
 mod snapshot;
 #[cfg(test)]
@@ -49,6 +50,8 @@ pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;
 use self::open::open;
+pub(crate) use self::prune::Old;
+pub use self::prune::Pruned;
 pub use self::record::{Held, Listed, Pending, Record, Status};
 pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, later};

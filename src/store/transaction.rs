@@ -215,7 +215,7 @@ impl Transaction<'_> {
         let is_known = |row: &rusqlite::Row<'_>, _| row.get(0);
         match self.all(sql, params![user.as_str(), why], is_known)?.pop() {
             Some(true) => Ok(()),
-            _ => self.write_down("refused", Some(user), None, None, Some(&why)),
+            _ => self.write_down("refused", Some(user), None, None, Some(&why)).map(drop),
         }
     }
 
@@ -357,17 +357,18 @@ impl Transaction<'_> {
         valid_until: Option<Timestamp>,
         detail: Option<&str>,
     ) -> Result<()> {
-        self.write_down(event, Some(user), Some(key), valid_until, detail)
+        self.write_down(event, Some(user), Some(key), valid_until, detail).map(drop)
     }
 
-    fn write_down(
+    /// Writes down what was done, and returns the event's number.
+    pub(super) fn write_down(
         &self,
         event: &str,
         user: Option<&User>,
         key: Option<&Held>,
         valid_until: Option<Timestamp>,
         detail: Option<&str>,
-    ) -> Result<()> {
+    ) -> Result<i64> {
         let sql = "INSERT INTO events (at, event, user, prefix, expires_at, valid_until, uid, login, \
                    sudo_user, audit_uid, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
         let Actor { uid, login, sudo_user, audit_uid } = self.actor;
@@ -386,10 +387,10 @@ impl Transaction<'_> {
         ];
         let number = self.statement(sql, |record| record.insert(parameters))?;
         self.witness.set(Some(Witness { number, at: self.now, prefix: key.map(|key| key.prefix) }));
-        Ok(())
+        Ok(number)
     }
 
-    fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
+    pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
         self.statement(sql, |change| change.execute(parameters))
     }
 }

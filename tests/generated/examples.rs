@@ -31,6 +31,7 @@ pub fn of(program: &Command) -> Vec<String> {
         "renew",
         "revoke",
         "log",
+        "prune",
         "backup",
         "completions",
     ];

@@ -8,6 +8,7 @@ mod edit;
 mod ensure;
 mod list;
 mod log;
+mod prune;
 mod refresh;
 mod renew;
 mod revoke;
@@ -45,6 +46,8 @@ pub enum Command {
     List(list::List),
     /// Say what was done to whose key, when, and by whom
     Log(log::Log),
+    /// Forget keys that ended long ago, and what the log has of then
+    Prune(prune::Prune),
     /// Copy the database into a new file, while others write
     Backup(backup::Backup),
     /// Print the script that makes a shell complete apikey's arguments
@@ -64,6 +67,7 @@ impl Command {
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
             Command::Log(args) => log::run(&args, global, output),
+            Command::Prune(args) => prune::run(&args, global, output),
             Command::Backup(args) => backup::run(&args, global, output),
             Command::Completions(args) => completions::run(&args, output),
         }

@@ -1,0 +1,69 @@
+//! Forgetting what ended long ago, a little at a time: whoever writes meanwhile waits for one step at most.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Authority;
+use crate::error::{Code, Error, Result};
+use crate::store::{Old, Pruned, Turn};
+use crate::timestamp::Timestamp;
+
+/// How long a step takes, about.
+const A_STEP: Duration = Duration::from_millis(8);
+/// How many are forgotten in the first step, in the shortest, and in the longest.
+const FIRST: usize = 64;
+const FEWEST: usize = 8;
+const MOST: usize = 4096;
+
+impl Authority {
+    /// What [`prune`](Authority::prune) would forget.
+    pub fn prunable(&self, ended_for: Duration) -> Result<Pruned> {
+        let before = self.old_before(ended_for)?;
+        self.read_beside_writers(|snapshot| snapshot.count_old(before))
+    }
+
+    /// Forgets keys that ended longer ago, the events of that time but those of a key that is known, and the
+    /// settings of users who have no key left; tells `each` how many that are so far. What is somebody's current
+    /// key stays, be it expired.
+    ///
+    /// Fails with [`Code::InternalError`] where the newest event is still to come: the clock is not believed then.
+    pub fn prune(&mut self, ended_for: Duration, mut each: impl FnMut(&Pruned)) -> Result<Pruned> {
+        let before = self.old_before(ended_for)?;
+        let mut done = (Pruned::default(), None);
+        let mut most = FIRST;
+        self.store.keep_statements()?;
+        for what in Old::ALL {
+            let mut last = None;
+            loop {
+                let found = self
+                    .read_beside_writers(|snapshot| snapshot.next_old(what, before, last.as_ref(), most))?;
+                if found.is_empty() {
+                    break;
+                }
+                let mut turn = Turn::begin(&mut self.store, self.clock)?;
+                let start = Instant::now();
+                done = turn.write(|transaction| transaction.forget(what, before, &found, done))?;
+                drop(turn);
+                let took = start.elapsed();
+                last = found.into_iter().next_back();
+                each(&done.0);
+                most = if took > A_STEP { most / 2 } else { most * 2 }.clamp(FEWEST, MOST);
+                // Whoever waits is faster than the next step.
+                thread::sleep(took.min(A_STEP));
+            }
+        }
+        Ok(done.0)
+    }
+
+    fn old_before(&self, ended_for: Duration) -> Result<Timestamp> {
+        let now = (self.clock)()?;
+        match self.read_beside_writers(|snapshot| snapshot.newest_event())? {
+            Some(newest) if newest > now => {
+                let message =
+                    format!("the newest event is of {newest}, and it is {now}: the clock is not believed");
+                Err(Error::new(Code::InternalError, message).hint("set the host's clock; nothing was pruned"))
+            }
+            _ => Ok(now.before(ended_for)),
+        }
+    }
+}

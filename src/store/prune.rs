@@ -1,0 +1,162 @@
+//! Forgetting what ended long ago: in steps, each of which is found by looking and then checked again in the
+//! transaction that does it.
+
+use rusqlite::params;
+use rusqlite::types::Value;
+use serde::Serialize;
+
+use super::{Snapshot, Transaction};
+use crate::error::Result;
+use crate::timestamp::Timestamp;
+
+/// What is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// Keys that ended. One that is stored as active or pending never did: it is somebody's current key, be it
+    /// expired.
+    Keys,
+    /// Events, but for those of a key that is known.
+    Events,
+    /// The settings of users who have no key left.
+    Settings,
+}
+
+/// How many are forgotten, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Pruned {
+    /// Keys.
+    pub keys: u64,
+    /// Events.
+    pub events: u64,
+    /// Users whose settings are.
+    #[serde(skip)]
+    pub users: u64,
+}
+
+/// That a key ended before `?1`.
+macro_rules! has_ended {
+    () => {
+        "status IN ('revoked', 'retiring', 'expired') \
+         AND min(ifnull(revoked_at, '9'), ifnull(expires_at, '9')) < ?1"
+    };
+}
+
+impl Old {
+    /// All of it, in an order in which the later ones follow from the ones before.
+    pub const ALL: [Old; 3] = [Old::Keys, Old::Events, Old::Settings];
+
+    /// The next of it after `?2`, at most `?3`.
+    fn next(self) -> &'static str {
+        match self {
+            Old::Keys => concat!(
+                "SELECT prefix FROM keys WHERE prefix > ifnull(?2, -1) AND ",
+                has_ended!(),
+                " ORDER BY prefix LIMIT ?3"
+            ),
+            Old::Events => {
+                "SELECT number FROM events WHERE number > ifnull(?2, -1) AND at < ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix) ORDER BY number LIMIT ?3"
+            }
+            Old::Settings => {
+                "SELECT DISTINCT user FROM settings WHERE user > ifnull(?2, '') AND ?1 IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.user = settings.user) ORDER BY user LIMIT ?3"
+            }
+        }
+    }
+
+    /// Forgets `?2`, where it is still to be forgotten.
+    fn forget(self) -> &'static str {
+        match self {
+            Old::Keys => concat!("DELETE FROM keys WHERE prefix = ?2 AND ", has_ended!()),
+            Old::Events => {
+                "DELETE FROM events WHERE number = ?2 AND at < ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix)"
+            }
+            Old::Settings => {
+                "DELETE FROM settings WHERE user = ?2 AND ?1 IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.user = settings.user)"
+            }
+        }
+    }
+}
+
+impl Pruned {
+    /// Whether there is nothing.
+    pub fn is_nothing(&self) -> bool {
+        *self == Pruned::default()
+    }
+
+    fn with(mut self, what: Old, more: u64) -> Self {
+        match what {
+            Old::Keys => self.keys += more,
+            Old::Events => self.events += more,
+            Old::Settings => self.users += more,
+        }
+        self
+    }
+}
+
+impl Snapshot<'_> {
+    /// When the newest event was, by the clock of then.
+    pub fn newest_event(&self) -> Result<Option<Timestamp>> {
+        let newest = self.all("SELECT max(at) FROM events", (), |row, _| super::record::time(row, 0))?;
+        Ok(newest.into_iter().next().flatten())
+    }
+
+    /// How many would be forgotten that ended, or were written down, before then.
+    pub fn count_old(&self, before: Timestamp) -> Result<Pruned> {
+        let sql = concat!(
+            "WITH old AS (SELECT prefix, user FROM keys WHERE ",
+            has_ended!(),
+            ") SELECT (SELECT count(*) FROM old), \
+             (SELECT count(*) FROM events WHERE at < ?1 AND (prefix IS NULL OR prefix IN (SELECT prefix FROM old) \
+              OR NOT EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix))), \
+             (SELECT count(DISTINCT user) FROM settings WHERE NOT EXISTS (SELECT 1 FROM keys \
+              WHERE keys.user = settings.user AND prefix NOT IN (SELECT prefix FROM old)))"
+        );
+        let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::unsigned_abs);
+        let counts = self.all(sql, [before.to_string()], |row, _| {
+            Ok(Pruned { keys: number(row, 0)?, events: number(row, 1)?, users: number(row, 2)? })
+        })?;
+        Ok(counts.into_iter().next().unwrap_or_default())
+    }
+
+    /// The next that are to be forgotten, `most` at a time, `after` the last of those before.
+    pub fn next_old(
+        &self,
+        what: Old,
+        before: Timestamp,
+        after: Option<&Value>,
+        most: usize,
+    ) -> Result<Vec<Value>> {
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.all(what.next(), params![before.to_string(), after, most], |row, _| row.get(0))
+    }
+}
+
+impl Transaction<'_> {
+    /// Forgets those that were found, where they are still to be forgotten, and writes down how many that makes
+    /// with those `pruned` before: in the place of the event that said so for those, where there is one. Returns
+    /// the sum, and the event's number.
+    pub fn forget(
+        &self,
+        what: Old,
+        before: Timestamp,
+        found: &[Value],
+        (pruned, event): (Pruned, Option<i64>),
+    ) -> Result<(Pruned, Option<i64>)> {
+        let mut forgotten = 0;
+        for old in found {
+            forgotten += self.execute(what.forget(), params![before.to_string(), old])? as u64;
+        }
+        if forgotten == 0 {
+            return Ok((pruned, event));
+        }
+        let sum = pruned.with(what, forgotten);
+        self.execute("DELETE FROM events WHERE number = ?1", [event])?;
+        let Pruned { keys, events, users } = sum;
+        let detail = format!("{keys} keys, {events} events, settings of {users} users, from before {before}");
+        let number = self.write_down("pruned", None, None, None, Some(&detail))?;
+        Ok((sum, Some(number)))
+    }
+}
