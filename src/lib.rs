@@ -22,6 +22,7 @@ mod settings;
 mod signals;
 mod store;
 mod subject;
+mod syslog;
 mod text;
 mod timestamp;
 mod trust;

@@ -170,6 +170,13 @@ fn a_service_has_a_new_key_and_the_old_one_is_refused(host: &Container) {
     assert!(new != old && is_accepted(host, &new) && !is_accepted(host, &old));
     let journal = host.succeeds(&["journalctl", "--no-pager"]);
     assert!(journal.contains(&new[..15]) && !journal.contains(&new) && !journal.contains(&old));
+    // What was done is in the system's log, too, and from within the service's sandbox.
+    let told = ["journalctl", "--no-pager", "--identifier=apikey", "--facility=authpriv", "--output=cat"];
+    let told = host.succeeds(&told);
+    let issued = format!("issued {} of web by root: renew, in place of {}", &new[..15], &old[..15]);
+    for line in [issued, format!("delivered {} of web by root: /etc/web/web.key", &new[..15])] {
+        assert_eq!(told.lines().filter(|told| **told == line).count(), 1, "{line}: {told}");
+    }
 }
 
 fn the_timer_starts_the_service(host: &Container) {

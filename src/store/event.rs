@@ -1,5 +1,7 @@
 //! What was done to keys, as it was written down with what it records.
 
+use std::fmt;
+
 use rusqlite::Row;
 use serde::{Serialize, Serializer};
 
@@ -46,6 +48,24 @@ macro_rules! event_columns {
 pub(super) use event_columns;
 
 impl Event {
+    /// By whom, in words: the login name, or the uid; then who called sudo, and who had logged in, where that is
+    /// another.
+    pub(crate) fn by_whom(&self) -> String {
+        let mut by = self.login.clone().unwrap_or_else(|| format!("uid {}", self.uid));
+        by.extend(self.sudo_user.as_ref().map(|user| format!(" (sudo: {user})")));
+        by.extend(
+            self.audit_uid.filter(|uid| *uid != self.uid).map(|uid| format!(" (logged in: uid {uid})")),
+        );
+        by
+    }
+
+    /// What more there is to say, in words.
+    pub(crate) fn details(&self) -> Option<String> {
+        let until = self.valid_until.map(|until| format!("until {until}"));
+        let details: Vec<&str> = [self.detail.as_deref(), until.as_deref()].into_iter().flatten().collect();
+        (!details.is_empty()).then(|| details.join(", "))
+    }
+
     /// What a row of `event_columns!` is.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let owned = |column| Ok::<_, rusqlite::Error>(text(row, column)?.map(str::to_owned));
@@ -63,6 +83,17 @@ impl Event {
             audit_uid: row.get(9)?,
             detail: owned(10)?,
         })
+    }
+}
+
+/// `issued ak_0123456789ab of web by root: create`
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.event)?;
+        self.prefix.iter().try_for_each(|prefix| write!(f, " {prefix}"))?;
+        self.user.iter().try_for_each(|user| write!(f, " of {user}"))?;
+        write!(f, " by {}", self.by_whom())?;
+        self.details().iter().try_for_each(|details| write!(f, ": {details}"))
     }
 }
 

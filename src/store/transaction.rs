@@ -1,13 +1,14 @@
 //! Every change to the keys, inside one transaction. Each writes down what it did, by whom: the last
 //! of those events is the witness by which a commit that failed is judged.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, params};
 use uuid::Uuid;
 
+use super::event::Event;
 use super::record::{Held, Pending, Record, Status};
 use super::snapshot::{Snapshot, prepared};
 use crate::actor::Actor;
@@ -25,6 +26,8 @@ pub struct Transaction<'store> {
     pub(super) snapshot: Snapshot<'store>,
     pub(super) actor: &'store Actor,
     pub(super) witness: Cell<Option<Witness>>,
+    /// What was written down.
+    pub(super) events: RefCell<Vec<Event>>,
 }
 
 /// An event that is in the database where the transaction took hold, and only there.
@@ -371,22 +374,37 @@ impl Transaction<'_> {
     ) -> Result<i64> {
         let sql = "INSERT INTO events (at, event, user, prefix, expires_at, valid_until, uid, login, \
                    sudo_user, audit_uid, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-        let Actor { uid, login, sudo_user, audit_uid } = self.actor;
-        let parameters = params![
-            self.now.to_string(),
-            event,
-            user.map(User::as_str),
-            key.map(|key| key.prefix.bits()),
-            key.and_then(|key| key.expires_at).map(|at| at.to_string()),
-            valid_until.map(|at| at.to_string()),
+        let Actor { uid, login, sudo_user, audit_uid } = self.actor.clone();
+        let event = Event {
+            at: self.now,
+            event: event.to_owned(),
+            user: user.cloned(),
+            prefix: key.map(|key| key.prefix),
+            expires_at: key.and_then(|key| key.expires_at),
+            valid_until,
             uid,
             login,
             sudo_user,
             audit_uid,
-            detail,
+            detail: detail.map(str::to_owned),
+        };
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        let parameters = params![
+            event.at.to_string(),
+            event.event,
+            event.user.as_ref().map(User::as_str),
+            event.prefix.map(Prefix::bits),
+            time(event.expires_at),
+            time(event.valid_until),
+            event.uid,
+            event.login,
+            event.sudo_user,
+            event.audit_uid,
+            event.detail,
         ];
         let number = self.statement(sql, |record| record.insert(parameters))?;
-        self.witness.set(Some(Witness { number, at: self.now, prefix: key.map(|key| key.prefix) }));
+        self.witness.set(Some(Witness { number, at: event.at, prefix: event.prefix }));
+        self.events.borrow_mut().push(event);
         Ok(number)
     }
 

@@ -1,7 +1,7 @@
 //! What a write takes: a log that is turned on and not too long, a database of the newest version, and
 //! what there is to do about a commit that failed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -11,9 +11,10 @@ use super::lock::WriteLock;
 use super::open::{Checkpoint, checkpoint, set_timeout};
 use super::transaction::{self, Witness};
 use super::versions::{self, Standing};
-use super::{Record, Snapshot, Store, Transaction, failure};
+use super::{Event, Record, Snapshot, Store, Transaction, failure};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
+use crate::syslog;
 use crate::timestamp::Timestamp;
 
 /// Pages in the log from which on a write moves them to the database first. Each page left costs
@@ -63,20 +64,23 @@ impl Store {
         if !self.is_wal {
             self.turn_log_on()?;
         }
-        let (now, value, witness, committed) = {
+        let (now, value, witness, events, committed) = {
             let transaction = self.begin_write()?;
             let now = clock()?;
             let snapshot = Snapshot { connection: &transaction, location: &self.location, now };
-            let work_on = Transaction { snapshot, actor, witness: Cell::new(None) };
+            let (witness, events) = (Cell::new(None), RefCell::default());
+            let work_on = Transaction { snapshot, actor, witness, events };
             let value = work(&work_on)?;
-            let witness = work_on.witness.get();
-            (now, value, witness, transaction.commit().map_err(|error| self.failed(&error)))
+            let (witness, events) = (work_on.witness.get(), work_on.events.into_inner());
+            (now, value, witness, events, transaction.commit().map_err(|error| self.failed(&error)))
         };
         match (committed, witness) {
-            (Err(error), None) => Err(error),
-            (Err(error), Some(witness)) if !self.took_hold(witness, now)? => Err(error),
-            _ => Ok(value),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(witness)) if !self.took_hold(witness, now)? => return Err(error),
+            _ => {}
         }
+        syslog::write(events.iter().map(Event::to_string));
+        Ok(value)
     }
 
     /// Makes a database that has no log one that has, unless another run did meanwhile.

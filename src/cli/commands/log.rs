@@ -70,21 +70,8 @@ pub fn run(args: &Log, global: &Global, output: &Output) -> Result<()> {
 fn line(event: &Event) -> String {
     let prefix = event.prefix.map_or("-".to_owned(), |prefix| prefix.to_string());
     let user = event.user.as_ref().map_or("-", User::as_str);
-    let until = event.valid_until.map(|until| format!("until {}", in_seconds(until)));
-    let more: Vec<&str> = [event.detail.as_deref(), until.as_deref()].into_iter().flatten().collect();
-    let more = if more.is_empty() { String::new() } else { format!(": {}", more.join(", ")) };
-    let (at, by) = (in_seconds(event.at), by_whom(event));
-    let line = format!("{at}  {:<9}  {prefix:<15}  {user:<12}  by {by}{more}", event.event);
+    let (at, by) = (event.at.to_string()[..19].replace('T', " "), event.by_whom());
+    let details = event.details().map(|details| format!(": {details}")).unwrap_or_default();
+    let line = format!("{at}  {:<9}  {prefix:<15}  {user:<12}  by {by}{details}", event.event);
     printable(&line).into_owned()
-}
-
-fn in_seconds(time: Timestamp) -> String {
-    time.to_string()[..19].replace('T', " ")
-}
-
-fn by_whom(event: &Event) -> String {
-    let mut by = event.login.clone().unwrap_or_else(|| format!("uid {}", event.uid));
-    by.extend(event.sudo_user.as_ref().map(|user| format!(" (sudo: {user})")));
-    by.extend(event.audit_uid.filter(|uid| *uid != event.uid).map(|uid| format!(" (logged in: uid {uid})")));
-    by
 }
