@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use apikey::{Timestamp, Verdict, Verifier};
 use common::strace::{Call, Traced};
 use common::{APIKEY, Host, Outcome};
 use rusqlite::Connection;
+use serde_json::Value;
 use tempfile::NamedTempFile;
 
 const HOUR: u64 = 3600;
@@ -164,6 +166,36 @@ fn keys_of(host: &Host, user: &str) -> Vec<(String, String)> {
     keys.query_map([user], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
 }
 
+/// The prefixes that are accepted, as `list` says.
+fn accepted_at(host: &Host, seconds: u64) -> BTreeSet<String> {
+    let listed = at(host, seconds, &[], &["list", "--json"]).json();
+    let keys = listed["keys"].as_array().unwrap().iter();
+    let accepted =
+        keys.filter(|key| ["active", "pending", "retiring"].contains(&key["status"].as_str().unwrap()));
+    accepted.map(|key| key["prefix"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The prefixes that were accepted then, as it follows from nothing but what `log` says.
+fn accepted_by_log(events: &[Value], then: Timestamp) -> BTreeSet<String> {
+    let time = |event: &Value, member: &str| Timestamp::parse(event[member].as_str()?);
+    let mut ends = BTreeMap::new();
+    for event in events.iter().filter(|event| time(event, "at").unwrap() <= then) {
+        let Some(prefix) = event["prefix"].as_str() else { continue };
+        match event["event"].as_str().unwrap() {
+            "issued" | "edited" => drop(ends.insert(prefix, time(event, "expires_at"))),
+            "retired" => {
+                let until = time(event, "valid_until");
+                ends.insert(prefix, until.into_iter().chain(ends[prefix]).min());
+            }
+            "revoked" | "undone" => drop(ends.remove(prefix)),
+            "delivered" => {}
+            other => panic!("{other}"),
+        }
+    }
+    let accepted = ends.into_iter().filter(|(_, end)| end.is_none_or(|end| end > then));
+    accepted.map(|(prefix, _)| prefix.to_owned()).collect()
+}
+
 #[test]
 #[ignore = "needs faketime, strace and root"]
 fn for_a_year_every_daemon_has_a_fresh_key_whatever_happens_to_the_host_and_to_renew() {
@@ -193,6 +225,7 @@ fn for_a_year_every_daemon_has_a_fresh_key_whatever_happens_to_the_host_and_to_r
         clone: None,
         kills: 0,
         not_run: 0,
+        accepted: Vec::new(),
         random: Random(20_301_231),
     };
     std::thread::scope(|scope| {
@@ -206,6 +239,13 @@ fn for_a_year_every_daemon_has_a_fresh_key_whatever_happens_to_the_host_and_to_r
     });
     println!("{} kills of 730, {} questions", year.kills, readers.asked.load(Ordering::Relaxed));
     assert!(year.kills > 150 && year.not_run > 5, "{} kills, {} reloads not run", year.kills, year.not_run);
+    let log = host.apikey(&["log", "--json"]).run().json();
+    let events = log["events"].as_array().unwrap();
+    let refused = |event: &&Value| event["event"] == "refused";
+    assert!(year.accepted.len() == 365 && events.iter().any(|event| refused(&event)));
+    for (then, accepted) in &year.accepted {
+        assert_eq!(accepted_by_log(events, time(*then)), *accepted, "{}", time(*then));
+    }
 }
 
 /// Lets the readers end, also where a check has failed.
@@ -224,6 +264,8 @@ struct Year<'a> {
     kills: u32,
     /// How often the clone said that it does not run the reload that is kept.
     not_run: u32,
+    /// What was accepted on each day, and when.
+    accepted: Vec<(u64, BTreeSet<String>)>,
     random: Random,
 }
 
@@ -262,6 +304,7 @@ impl Year<'_> {
         }
         let owner = if (OWNERS[0]..OWNERS[1]).contains(&day) { 65_534 } else { 0 };
         assert_eq!(fs::metadata(key_file(host, "owned")).unwrap().uid(), owner, "{what}");
+        self.accepted.push((now + 60, accepted_at(host, now + 60)));
         self.clone_too(day);
     }
 
