@@ -37,12 +37,11 @@ impl Timestamp {
         fixed_width.then_some(Timestamp(moment))
     }
 
-    /// The moment that `text` names as RFC 3339 has it, with any offset, to the millisecond; a date alone is its
-    /// beginning in UTC. `None` for anything else.
+    /// The moment that `text` names as RFC 3339 has it, with any offset, to the millisecond; without one, in UTC.
+    /// Seconds may be left out, and so may the time: a date is its beginning. `None` for anything else.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
-        let moment = DateTime::parse_from_rfc3339(text)
-            .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}T00:00:00Z")));
-        let moment = moment.ok()?.to_utc().trunc_subsecs(3);
+        let parse = |end| DateTime::parse_from_rfc3339(&format!("{text}{end}")).ok();
+        let moment = ["", "Z", ":00Z", "T00:00:00Z"].into_iter().find_map(parse)?.to_utc().trunc_subsecs(3);
         (0..=9999).contains(&moment.year()).then_some(Timestamp(moment))
     }
 

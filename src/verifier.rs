@@ -21,7 +21,7 @@ pub enum Verdict {
     Accepted(Record),
     /// It was issued once, and is expired or revoked.
     Refused(Record),
-    /// It has the form of a key, but was never issued here.
+    /// It has the form of a key, but was never issued here, or is forgotten.
     Unknown,
     /// It is not a key: a typo, a cut paste, something else.
     Malformed,

@@ -51,6 +51,7 @@ fn it_takes_no_other_file_s_place() {
         "keys.db-journal",
         "none/copy.db",
         "",
+        &"x".repeat(234),
     ] {
         let outcome = host.apikey(&["backup", path, "--json"]).run();
         assert_eq!((outcome.status, outcome.code().as_str()), (2, "USAGE"), "{path}: {outcome:?}");

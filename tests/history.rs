@@ -81,6 +81,8 @@ fn a_user_a_prefix_and_a_time_narrow_it() {
         ("2026-01-02T03:04:05.006Z", true),
         ("2026-01-02T05:04:05.006+02:00", true),
         ("2026-01-02T03:04:05.007Z", false),
+        ("2026-01-02 03:04:05.006", true),
+        ("2026-01-02T03:05", false),
         ("2026-01-03", false),
     ] {
         assert_eq!(what(&host, &["web", "--since", since]), web[usize::from(!is_in)..], "{since}");
@@ -88,7 +90,7 @@ fn a_user_a_prefix_and_a_time_narrow_it() {
     let none = "Nothing is written down about bob since <time>.\n";
     host.apikey(&["log", "bob", "--since", "2026-01-02"]).gives(0, "", none);
     host.apikey(&["log", "bob"]).gives(0, "", "Nothing is written down about bob.\n");
-    for since in ["yesterday", "1M", "2026-13-01", "2026-01-02 03:04", "-1d", ""] {
+    for since in ["yesterday", "1M", "2026-13-01", "2026-01-02 3:4", "-1d", ""] {
         let outcome = host.apikey(&["log", &format!("--since={since}")]).run();
         assert_eq!((outcome.status, outcome.stdout.as_str()), (2, ""), "{since}: {outcome:?}");
     }

@@ -145,7 +145,7 @@ fn a_clock_that_the_log_contradicts_is_not_believed() {
         host.apikey(&[&["prune", "--ended-for", "300d"], args].concat()).fails(
             1,
             "apikey: the newest event is of <time>, and it is <time>: the clock is not believed\n\
-             set the host's clock; nothing was pruned\n",
+             nothing was pruned: set the host's clock; where that is right, it was not once, and <time> has to pass first\n",
         );
     }
     assert!(contents(&host) == before);

@@ -59,6 +59,8 @@ fn each_event_is_a_line_without_a_key() {
     host.write("web.key", b"junk");
     assert_eq!(apikey(&host, &["refresh", "web", "-y"]).run().status, 8);
     assert_eq!(apikey(&host, &["revoke", "alice", "-y"]).run().status, 0);
+    std::thread::sleep(Duration::from_millis(2));
+    assert_eq!(apikey(&host, &["prune", "--ended-for", "0s", "-y"]).run().status, 0);
     let expected = [
         "issued <prefix> of alice by root: create",
         "retired <prefix> of alice by root (sudo: carol): until <time>",
@@ -69,6 +71,7 @@ fn each_event_is_a_line_without_a_key() {
          <folder>/web.key holds something else than a key",
         "revoked <prefix> of alice by root",
         "revoked <prefix> of alice by root",
+        "pruned by root: 2 keys, 6 events, settings of 0 users, from before <time>",
     ];
     assert_eq!(lines(&host, &log), expected.map(|line| format!("<86>apikey[PID]: {line}")));
 }

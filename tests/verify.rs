@@ -113,9 +113,7 @@ fn the_key_is_read_before_the_database_is_opened_which_its_writer_may_have_to_ma
 fn a_key_of_another_database_is_unknown() {
     let (host, _) = Host::with_key_of("alice");
     let (_, key) = Host::with_key_of("alice");
-    host.apikey(&["verify"])
-        .input(key)
-        .fails(5, "apikey: not accepted: no such key was ever issued from this database\n");
+    host.apikey(&["verify"]).input(key).fails(5, "apikey: not accepted: no such key is known here\n");
 }
 
 #[test]

@@ -12,7 +12,13 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
 use crate::random;
-use crate::store::Store;
+use crate::store::{Location, Store};
+
+/// What the name gets more until the copy is whole, in bytes: two dots and a number, and where SQLite has a journal of
+/// it that is at the end of its own.
+const MARK: usize = 14;
+/// The longest name that SQLite can put `-journal` to.
+const LONGEST_NAME: usize = 247;
 
 /// A copy that was made.
 #[derive(Clone, Debug)]
@@ -29,18 +35,22 @@ pub struct Backup {
 pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
     let (folder, path) = Folder::of(path)?;
     let name = path.file_name().unwrap_or_default();
+    let usage = |why| Error::new(Code::Usage, format!("{} {why}", path.display()));
+    if path.to_str().is_none() {
+        return Err(usage("is not UTF-8").hint("name another file"));
+    }
+    let longer = path.as_os_str().len() + MARK;
+    if name.len() + MARK > LONGEST_NAME || longer > Location::LONGEST_PATH {
+        return Err(usage("is too long for a database").hint("name a shorter one"));
+    }
     let location = store.location();
     let failed = |error: io::Error| Error::io(&error, "make the backup", &path, Code::DbError);
     if folder.is_at(location.folder()).map_err(failed)? && location.owns(name) {
-        let message = format!("{} belongs to the database, or would", path.display());
-        return Err(Error::new(Code::Usage, message).hint("name another file"));
+        return Err(usage("belongs to the database, or would").hint("name another file"));
     }
-    let is_there = || {
-        Error::new(Code::Usage, format!("{} is there already", path.display()))
-            .hint("name a new file: a backup takes no other's place")
-    };
+    let already_there = || usage("is there already").hint("name a new file: a backup takes no other's place");
     if folder.status(name).map_err(failed)?.is_some() {
-        return Err(is_there());
+        return Err(already_there());
     }
     let mut number = [0; 6];
     random::fill(&mut number)?;
@@ -49,7 +59,7 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
         ["", "-journal"].map(|end| OsString::from(format!(".{}.{number}{end}", name.display())));
     let file = folder.create(&stage).map_err(failed)?;
     let copy = || {
-        let keys = store.copy_into(&path.with_file_name(&stage))?;
+        let keys = store.copy_into(&path.with_file_name(&stage), &path)?;
         let (made, found) = (file.metadata().map_err(failed)?, folder.status(&stage).map_err(failed)?);
         if found.is_none_or(|found| (found.st_dev, found.st_ino) != (made.dev(), made.ino())) {
             let message = format!("the copy was swapped while it was made beside {}", path.display());
@@ -57,7 +67,7 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
         }
         file.sync_all().map_err(failed)?;
         folder.rename_new(&stage, name).map_err(|error| match error.kind() {
-            ErrorKind::AlreadyExists => is_there(),
+            ErrorKind::AlreadyExists => already_there(),
             _ => failed(error),
         })?;
         folder.sync().map_err(failed)?;

@@ -149,7 +149,9 @@ impl Issue<'_> {
         let pending = pending.inspect_err(|error| {
             if error.code() == Code::Undeliverable {
                 // It changes nothing, so that what it records is no transaction that could have this in it.
-                let _ = turn.write(|transaction| transaction.refuse(user, &error.to_string()));
+                // The stage's name is another each time, and the reason the same.
+                let why = error.to_string().replace(&key.prefix().to_string(), "PREFIX");
+                let _ = turn.write(|transaction| transaction.refuse(user, &why));
             }
         })?;
         let stderr = recipient.reload_stderr();

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::Authority;
 use crate::error::{Code, Error, Result};
-use crate::store::{Old, Pruned, Turn};
+use crate::store::{Forgotten, Old, Pruned, Turn};
+use crate::syslog;
 use crate::timestamp::Timestamp;
 
 /// How long a step takes, about.
@@ -27,9 +28,26 @@ impl Authority {
     /// key stays, be it expired.
     ///
     /// Fails with [`Code::InternalError`] where the newest event is still to come: the clock is not believed then.
-    pub fn prune(&mut self, ended_for: Duration, mut each: impl FnMut(&Pruned)) -> Result<Pruned> {
+    /// Where another error comes in between, its message says how much was forgotten by then.
+    pub fn prune(&mut self, ended_for: Duration, each: impl FnMut(&Pruned)) -> Result<Pruned> {
         let before = self.old_before(ended_for)?;
-        let mut done = (Pruned::default(), None);
+        let mut so_far = Forgotten::default();
+        let done = self.forget(before, &mut so_far, each);
+        syslog::write(so_far.event.map(|(_, event)| event.to_string()));
+        let Pruned { keys, events, .. } = so_far.sum;
+        let some = !so_far.sum.is_nothing();
+        done.map(|()| so_far.sum).map_err(|error| match some {
+            true => error.after(&format!("{keys} keys and {events} events were forgotten")),
+            false => error,
+        })
+    }
+
+    fn forget(
+        &mut self,
+        before: Timestamp,
+        so_far: &mut Forgotten,
+        mut each: impl FnMut(&Pruned),
+    ) -> Result<()> {
         let mut most = FIRST;
         self.store.keep_statements()?;
         for what in Old::ALL {
@@ -42,17 +60,17 @@ impl Authority {
                 }
                 let mut turn = Turn::begin(&mut self.store, self.clock)?;
                 let start = Instant::now();
-                done = turn.write(|transaction| transaction.forget(what, before, &found, done))?;
+                *so_far = turn.write(|transaction| transaction.forget(what, before, &found, so_far))?;
                 drop(turn);
                 let took = start.elapsed();
                 last = found.into_iter().next_back();
-                each(&done.0);
+                each(&so_far.sum);
                 most = if took > A_STEP { most / 2 } else { most * 2 }.clamp(FEWEST, MOST);
                 // Whoever waits is faster than the next step.
                 thread::sleep(took.min(A_STEP));
             }
         }
-        Ok(done.0)
+        Ok(())
     }
 
     fn old_before(&self, ended_for: Duration) -> Result<Timestamp> {
@@ -61,7 +79,10 @@ impl Authority {
             Some(newest) if newest > now => {
                 let message =
                     format!("the newest event is of {newest}, and it is {now}: the clock is not believed");
-                Err(Error::new(Code::InternalError, message).hint("set the host's clock; nothing was pruned"))
+                Err(Error::new(Code::InternalError, message).hint(format!(
+                    "nothing was pruned: set the host's clock; where that is right, it was not once, and {newest} has \
+                     to pass first"
+                )))
             }
             _ => Ok(now.before(ended_for)),
         }

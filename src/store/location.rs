@@ -25,9 +25,6 @@ use crate::trust::{
     check_others_may_not_write, folder_and_name, look_at, resolve, what_to_do,
 };
 
-/// The longest path of a database, absolute and with no link on the way, in bytes: SQLite takes 512 with
-/// its longest suffix, `-journal`.
-const LONGEST_PATH: usize = 504;
 /// The longest name: a file system takes 255 bytes, with that suffix.
 const LONGEST_NAME: usize = 247;
 
@@ -52,6 +49,10 @@ impl Identity {
 }
 
 impl Location {
+    /// The longest path of a database, absolute and with no link on the way, in bytes: SQLite takes 512 with its
+    /// longest suffix, `-journal`.
+    pub const LONGEST_PATH: usize = 504;
+
     /// Where `path` is. Its folder must be there; the database itself need not.
     pub fn new(path: &Path) -> Result<Self> {
         let (folder, name) = folder_and_name(path).ok_or_else(|| {
@@ -63,7 +64,7 @@ impl Location {
         // What others may do to the database's owner, they may not do to root.
         let links = if geteuid().is_root() { Links::OfTrusted } else { Links::OfAnybody };
         let folder = resolve(folder, links).map_err(|error| match error {
-            Unresolved::Io(_) if path.as_os_str().len() > LONGEST_PATH => too_long(path),
+            Unresolved::Io(_) if path.as_os_str().len() > Location::LONGEST_PATH => too_long(path),
             Unresolved::Io(error) => {
                 let code = if error.kind() == NotFound { Code::NoDatabase } else { Code::DbUnavailable };
                 Error::io(&error, "open the folder", folder, code)
@@ -72,7 +73,7 @@ impl Location {
             Unresolved::Obstacle(obstacle) => forbidden(obstacle),
         })?;
         let resolved = folder.join(name);
-        if resolved.as_os_str().len() > LONGEST_PATH {
+        if resolved.as_os_str().len() > Location::LONGEST_PATH {
             return Err(too_long(&resolved));
         }
         Ok(Location { path: resolved, folder })
@@ -212,8 +213,9 @@ fn forbidden(obstacle: Obstacle) -> Error {
 
 fn too_long(path: &Path) -> Error {
     let message = format!(
-        "{} is too long for a database: a path takes {LONGEST_PATH} bytes, a name {LONGEST_NAME}",
-        path.display()
+        "{} is too long for a database: a path takes {} bytes, a name {LONGEST_NAME}",
+        path.display(),
+        Location::LONGEST_PATH
     );
     Error::new(Code::DbUnavailable, message).hint("name a shorter one with --db")
 }

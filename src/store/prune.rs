@@ -5,7 +5,7 @@ use rusqlite::params;
 use rusqlite::types::Value;
 use serde::Serialize;
 
-use super::{Snapshot, Transaction};
+use super::{Event, Snapshot, Transaction};
 use crate::error::Result;
 use crate::timestamp::Timestamp;
 
@@ -80,6 +80,15 @@ impl Old {
     }
 }
 
+/// How far forgetting is.
+#[derive(Clone, Debug, Default)]
+pub struct Forgotten {
+    /// How many so far.
+    pub sum: Pruned,
+    /// The event that says so, and its number.
+    pub event: Option<(i64, Event)>,
+}
+
 impl Pruned {
     /// Whether there is nothing.
     pub fn is_nothing(&self) -> bool {
@@ -136,27 +145,35 @@ impl Snapshot<'_> {
 
 impl Transaction<'_> {
     /// Forgets those that were found, where they are still to be forgotten, and writes down how many that makes
-    /// with those `pruned` before: in the place of the event that said so for those, where there is one. Returns
-    /// the sum, and the event's number.
+    /// with those `so_far`: in the event that said so for those, where it is still there.
     pub fn forget(
         &self,
         what: Old,
         before: Timestamp,
         found: &[Value],
-        (pruned, event): (Pruned, Option<i64>),
-    ) -> Result<(Pruned, Option<i64>)> {
+        so_far: &Forgotten,
+    ) -> Result<Forgotten> {
         let mut forgotten = 0;
         for old in found {
             forgotten += self.execute(what.forget(), params![before.to_string(), old])? as u64;
         }
         if forgotten == 0 {
-            return Ok((pruned, event));
+            return Ok(so_far.clone());
         }
-        let sum = pruned.with(what, forgotten);
-        self.execute("DELETE FROM events WHERE number = ?1", [event])?;
+        let sum = so_far.sum.with(what, forgotten);
         let Pruned { keys, events, users } = sum;
         let detail = format!("{keys} keys, {events} events, settings of {users} users, from before {before}");
+        if let Some((number, event)) = &so_far.event {
+            // Another that prunes may have taken it, and its number may be another's by now.
+            let sql = "UPDATE events SET detail = ?3 WHERE number = ?1 AND at = ?2 AND event = 'pruned'";
+            if self.execute(sql, params![number, event.at.to_string(), detail])? == 1 {
+                let event = Event { detail: Some(detail), ..event.clone() };
+                return Ok(Forgotten { sum, event: Some((*number, event)) });
+            }
+        }
         let number = self.write_down("pruned", None, None, None, Some(&detail))?;
-        Ok((sum, Some(number)))
+        // Of each step the system's log is told nothing: of the sum, when that is known.
+        let event = self.events.borrow_mut().pop();
+        Ok(Forgotten { sum, event: event.map(|event| (number, event)) })
     }
 }

@@ -18,8 +18,8 @@ use crate::user::User;
 ///
 /// What every change has written down, oldest first: when (UTC), what, to which key, whose it is, by whom, and
 /// what more there is to say: by which command and in whose place a key was issued, to which file it was
-/// delivered, until when one that was replaced is accepted, what was changed, why a delivery was refused. By
-/// whom is the login name of the calling uid, who called sudo by its own word, and the uid that had logged in,
+/// delivered, until when one that was replaced is accepted, what was changed, why a key could not be delivered to
+/// its file. By whom is the login name of the calling uid, who called sudo by its own word, and the uid that had logged in,
 /// where that is another. With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]

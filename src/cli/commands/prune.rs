@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::confirm::is_to_be_asked;
 use crate::cli::args::{Global, duration};
+use crate::cli::handover::Caller;
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::cli::prompt;
@@ -57,12 +58,14 @@ pub fn run(args: &Prune, global: &Global, output: &Output) -> Result<()> {
     let pruned = authority
         .prune(args.ended_for, |so_far| progress.reach(so_far.keys + so_far.events + so_far.users))?;
     drop(progress);
-    tell(output, "Forgot", &pruned)
+    tell(output, "Forgot", &pruned).map_err(|error| error.after("it is done"))?;
+    authority.recover_in_passing(&mut Caller::of_what_is_over(output, global));
+    Ok(())
 }
 
 fn tell(output: &Output, what: &str, pruned: &Pruned) -> Result<()> {
     if output.is_json() {
-        return output.object(pruned).map_err(|error| error.after("it is done"));
+        return output.object(pruned);
     }
     output.note(&match pruned.is_nothing() {
         true => "Nothing ended that long ago.".to_owned(),

@@ -101,7 +101,7 @@ fn accepted(verdict: Verdict) -> Result<Record> {
         Verdict::Refused(record) => {
             format!("{}, a key of {}, is {}", record.prefix, record.user, record.status.as_str())
         }
-        Verdict::Unknown => "no such key was ever issued from this database".into(),
+        Verdict::Unknown => "no such key is known here".into(),
         Verdict::Malformed => "the input is not a well-formed key".into(),
     };
     Err(Error::new(Code::InvalidKey, format!("not accepted: {why}")))
