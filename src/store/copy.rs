@@ -20,7 +20,7 @@ impl Store {
         let cannot = |error: rusqlite::Error| match failure::is_lock(&error) {
             true => self.failed(&error),
             false => Error::new(Code::DbError, format!("cannot copy {database} into {copy}: {error}"))
-                .hint("see that there is room for the copy, and that `apikey doctor` finds no damage"),
+                .hint("see that there is room for the copy"),
         };
         self.connection()?.execute("VACUUM INTO ?1", [target]).map_err(cannot)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NOFOLLOW;
