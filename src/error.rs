@@ -37,7 +37,7 @@ pub enum Code {
     DeliveryPending,
     /// The question was answered with no, or Ctrl-C; nothing changed.
     Cancelled,
-    /// A key that is due could not be renewed.
+    /// Something is wrong on the host, or a key that is due could not be renewed.
     Problems,
 }
 
@@ -94,7 +94,9 @@ impl Code {
             Code::Cancelled => {
                 ("CANCELLED", 10, "the question was answered with no, or Ctrl-C; nothing changed")
             }
-            Code::Problems => ("PROBLEMS", 11, "renew: a key that is due could not be renewed"),
+            Code::Problems => {
+                ("PROBLEMS", 11, "doctor: something is wrong; renew: a key that is due could not be renewed")
+            }
         }
     }
 

@@ -35,8 +35,8 @@ pub mod cli;
 pub use uuid::Uuid;
 
 pub use crate::authority::{
-    Authority, Backup, Done, Due, DueCount, Filter, Issued, Keys, Order, Recipient, Refresh, Renewal,
-    Revoked, Settled, Shown, Step,
+    Authority, Backup, Check, Done, Due, DueCount, Filter, Health, Issued, Keys, Metrics, Order, Recipient,
+    Refresh, Renewal, Revoked, Settled, Shown, Step,
 };
 pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};

@@ -124,6 +124,7 @@ fn a_host_with_the_package_keeps_the_keys_of_its_services_fresh() {
     assert_eq!(state(&host, "apikey-renew.timer"), started);
     no_database_is_no_failure(&host);
     a_service_has_a_new_key_and_the_old_one_is_refused(&host);
+    doctor_knows_of_the_timer(&host);
     the_timer_starts_the_service(&host);
     a_reload_command_can_tell_a_service_in_many_ways(&host);
     a_key_that_is_due_and_cannot_be_renewed_is_a_failure_of_the_unit(&host);
@@ -177,6 +178,28 @@ fn a_service_has_a_new_key_and_the_old_one_is_refused(host: &Container) {
     for line in [issued, format!("delivered {} of web by root: /etc/web/web.key", &new[..15])] {
         assert_eq!(told.lines().filter(|told| **told == line).count(), 1, "{line}: {told}");
     }
+}
+
+/// What doctor says of the timer.
+fn timer_check(host: &Container, args: &[&str]) -> (String, String) {
+    let said = host.run(&[&["apikey", "doctor", "--json"], args].concat()).1;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let checks = said["checks"].as_array().unwrap();
+    let timer = checks.iter().find(|check| check["check"] == "timer").unwrap();
+    let text = |member: &str| timer[member].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("hint"))
+}
+
+fn doctor_knows_of_the_timer(host: &Container) {
+    assert_eq!(timer_check(host, &[]), ("ok".into(), String::new()));
+    host.succeeds(&["systemctl", "disable", "--now", "apikey-renew.timer"]);
+    let enable = "systemctl enable --now apikey-renew.timer";
+    assert_eq!(timer_check(host, &[]), ("problem".into(), enable.into()));
+    host.succeeds(&enable.split(' ').collect::<Vec<_>>());
+    let elsewhere = ["--db", "/srv/other.db"];
+    let ensure = ["apikey", "ensure", "other", "--key-file", "/srv/other.key", "--renew-after", "30d"];
+    host.succeeds(&[&ensure[..], &elsewhere].concat());
+    assert_eq!(timer_check(host, &elsewhere).0, "warning");
 }
 
 fn the_timer_starts_the_service(host: &Container) {

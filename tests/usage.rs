@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use common::{Host, Outcome};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "create",
     "show",
     "refresh",
@@ -21,6 +21,7 @@ const COMMANDS: [&str; 13] = [
     "verify",
     "list",
     "log",
+    "doctor",
     "prune",
     "backup",
     "completions",

@@ -5,6 +5,7 @@
 //! turn at writing, and finishes or undoes first what earlier runs left; a revocation comes before that.
 
 mod backup;
+mod doctor;
 mod edit;
 mod ensure;
 mod issue;
@@ -20,6 +21,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 pub use self::backup::Backup;
+pub use self::doctor::{Check, Health, Metrics};
 pub use self::ensure::{Done, Settled};
 pub use self::issue::{Issued, Order};
 pub use self::list::{Filter, Keys};
@@ -195,6 +197,11 @@ impl Authority {
     ) -> std::result::Result<(), E> {
         let now = (self.clock)()?;
         self.store.read_beside_writers(now, |snapshot| snapshot.for_each_event(subject, since, each))
+    }
+
+    /// When a key was last renewed, where one was.
+    pub(crate) fn last_renewal(&self) -> Result<Option<Timestamp>> {
+        self.read_beside_writers(|snapshot| snapshot.last_renewal())
     }
 
     /// Makes a copy of the database at `path`, as it stands at one moment, while others write: a new file,

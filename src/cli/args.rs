@@ -15,7 +15,7 @@ use nix::unistd::{Uid, User as Account, getuid};
 use super::complete::users_with_a_key;
 use super::database::Database;
 use super::output::Output;
-use crate::authority::Authority;
+use crate::authority::{Authority, Check};
 use crate::error::{Code, Error, Result};
 use crate::settings::Change;
 use crate::store::Location;
@@ -70,6 +70,12 @@ impl Global {
     /// Opens the database, to manage keys.
     pub fn open(&self) -> Result<Open> {
         Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
+    }
+
+    /// Looks after the host, as [`Authority::doctor`] does.
+    pub fn doctor(&self, each: impl FnMut(Check)) -> Result<()> {
+        Authority::doctor(&self.database()?.path, self.timeout, Timestamp::now, each);
+        Ok(())
     }
 
     /// Where the database is, or would be, if there is a folder for it.

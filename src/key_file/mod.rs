@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub(crate) use self::amend::{Differs, Holding};
 pub(crate) use self::folder::Folder;
-pub(crate) use self::target::Target;
+pub(crate) use self::target::{Stage, Target};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::trust::{Links, Unresolved, folder_and_name, resolve, what_to_do};

@@ -32,6 +32,13 @@ pub struct Target {
     owners: [Option<u32>; 3],
 }
 
+/// A file in which a key is staged, as its name says.
+#[derive(Debug)]
+pub struct Stage {
+    pub path: PathBuf,
+    pub prefix: Prefix,
+}
+
 impl Target {
     /// Opens the folder of `key_file`. The file that is there may belong to one of the
     /// `previous_owners` too.
@@ -201,6 +208,18 @@ impl Target {
         };
         let names = self.folder.names().map_err(cannot("list the folder of", &self.key_file.path))?;
         Ok(names.iter().filter_map(prefix_in).collect())
+    }
+
+    /// What is staged in the folder of the key file, for whichever file there.
+    pub fn stages(&self) -> Result<Vec<Stage>> {
+        let path = &self.key_file.path;
+        let names = self.folder.names().map_err(cannot("list the folder of", path))?;
+        let stage = |name: OsString| {
+            let (start, end) = name.to_str()?.rsplit_once('.')?;
+            let prefix = end.parse().ok().filter(|_| start.len() > 1 && start.starts_with('.'))?;
+            Some(Stage { path: path.with_file_name(&name), prefix })
+        };
+        Ok(names.into_iter().filter_map(stage).collect())
     }
 
     fn is_key_in(&self, name: &OsStr, hash: &KeyHash) -> Result<bool> {

@@ -22,6 +22,7 @@ mod copy;
 mod event;
 mod failure;
 mod header;
+mod health;
 mod holder;
 mod location;
 mod lock;

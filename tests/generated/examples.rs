@@ -31,6 +31,7 @@ pub fn of(program: &Command) -> Vec<String> {
         "renew",
         "revoke",
         "log",
+        "doctor",
         "prune",
         "backup",
         "completions",

@@ -4,6 +4,7 @@ mod backup;
 mod completions;
 mod confirm;
 mod create;
+mod doctor;
 mod edit;
 mod ensure;
 mod list;
@@ -46,6 +47,8 @@ pub enum Command {
     List(list::List),
     /// Say what was done to whose key, when, and by whom
     Log(log::Log),
+    /// Say what is wrong on this host, and what to do about it
+    Doctor(doctor::Doctor),
     /// Forget keys that ended long ago, and what the log has of then
     Prune(prune::Prune),
     /// Copy the database into a new file, while others write
@@ -67,6 +70,7 @@ impl Command {
             Command::Verify(args) => verify::run(&args, global, output),
             Command::List(args) => list::run(&args, global, output),
             Command::Log(args) => log::run(&args, global, output),
+            Command::Doctor(args) => doctor::run(&args, global, output),
             Command::Prune(args) => prune::run(&args, global, output),
             Command::Backup(args) => backup::run(&args, global, output),
             Command::Completions(args) => completions::run(&args, output),

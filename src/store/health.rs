@@ -1,0 +1,66 @@
+//! How a database is, for who looks after it. Nothing is changed.
+
+use super::open::{Checkpoint, checkpoint};
+use super::record::time;
+use super::{Snapshot, Store};
+use crate::error::Result;
+use crate::timestamp::Timestamp;
+
+/// How large a database is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Pages of the database, and bytes of each.
+    pub pages: u64,
+    pub page_size: u64,
+    /// Pages that hold nothing.
+    pub free: u64,
+    /// Pages of the log.
+    pub in_log: u64,
+}
+
+/// As many lines of what is damaged are told.
+const MOST: u32 = 10;
+
+impl Store {
+    /// How large it is.
+    pub fn size(&self) -> Result<Size> {
+        let connection = self.connection()?;
+        let number = |name| {
+            let number = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            number.map(i64::unsigned_abs).map_err(|error| self.failed(&error))
+        };
+        let log = checkpoint(connection, Checkpoint::Noop).map_err(|error| self.failed(&error))?;
+        Ok(Size {
+            pages: number("page_count")?,
+            page_size: number("page_size")?,
+            free: number("freelist_count")?,
+            in_log: u64::try_from(log.in_log).unwrap_or(0),
+        })
+    }
+
+    /// Whether it may only be read.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+}
+
+impl Snapshot<'_> {
+    /// What of the database is damaged. <https://sqlite.org/pragma.html#pragma_integrity_check>
+    pub fn damage(&self) -> Result<Vec<String>> {
+        let lines: Vec<String> =
+            self.all(&format!("PRAGMA integrity_check({MOST})"), (), |row, _| row.get(0))?;
+        Ok(if lines == ["ok"] { Vec::new() } else { lines })
+    }
+
+    /// When a key was last issued by a renewal.
+    pub fn last_renewal(&self) -> Result<Option<Timestamp>> {
+        let sql = "SELECT max(at) FROM events WHERE event = 'issued' AND detail LIKE 'renew%'";
+        Ok(self.all(sql, (), |row, _| time(row, 0))?.into_iter().next().flatten())
+    }
+
+    /// The next users, in order, who have a current key, be it expired.
+    pub fn users_after(&self, last: &str, most: u32) -> Result<Vec<String>> {
+        let sql = "SELECT user FROM keys WHERE status = 'active' AND user > ?1 ORDER BY user LIMIT ?2";
+        self.all(sql, rusqlite::params![last, most], |row, _| row.get(0))
+    }
+}

@@ -1,0 +1,378 @@
+//! `apikey doctor`
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
+
+mod common;
+
+use std::fs;
+
+use common::Host;
+use common::disk::Mount;
+use serde_json::Value;
+
+/// A host where web's key is in web.key, is renewed, and its reader is told; and bob has a key.
+fn host() -> Host {
+    let host = Host::new();
+    prepare(&host);
+    host
+}
+
+fn prepare(host: &Host) {
+    let ensure = ["ensure", "web", "-q", "--key-file", "web.key", "--renew-after", "30d", "--reload", "true"];
+    host.apikey(&ensure).gives(0, "", "");
+    host.key_from(&["create", "bob"]);
+}
+
+/// Every check that found more than it should: which, of what (without the folder), and whether it is a warning or
+/// a problem. What a host's own timer does is not this test's.
+fn found(host: &Host) -> Vec<String> {
+    let outcome = host.apikey(&["doctor", "--json"]).run();
+    let folder = format!("{}/", fs::canonicalize(host.folder()).unwrap().display());
+    let text = |check: &Value, member: &str| check[member].as_str().unwrap().replace(&folder, "");
+    let checks = outcome.json()["checks"].as_array().unwrap().clone();
+    let bad = checks.iter().filter(|check| check["status"] != "ok" && check["check"] != "timer");
+    for check in bad.clone() {
+        assert!(!text(check, "message").is_empty() && !text(check, "hint").is_empty(), "{check}");
+    }
+    let found: Vec<String> =
+        bad.map(|check| ["status", "check", "subject"].map(|member| text(check, member)).join(" ")).collect();
+    let problem = checks.iter().any(|check| check["status"] == "problem");
+    assert_eq!(outcome.status, if problem { 11 } else { 0 }, "{outcome:?}");
+    assert_eq!(outcome.stderr.is_empty(), !problem, "{outcome:?}");
+    found
+}
+
+/// Breaks one thing, and has that found, and only that.
+#[track_caller]
+fn finds(expected: &str, spoil: impl FnOnce(&Host)) {
+    let host = host();
+    assert_eq!(found(&host), [""; 0], "something was wrong before");
+    spoil(&host);
+    assert_eq!(found(&host), [expected]);
+}
+
+fn web_is_staged(host: &Host, waits: bool) -> String {
+    let old = fs::read_to_string(host.path("web.key")).unwrap();
+    assert_eq!(host.apikey(&["refresh", "web", "-yq", "--reload", "false"]).run().status, 9);
+    if !waits {
+        host.execute("UPDATE settings SET reload_pending = 0 WHERE pending_key <> 0");
+    }
+    old
+}
+
+#[test]
+fn where_all_is_well_one_line_says_so() {
+    let host = Host::new();
+    host.key_from(&["create", "bob"]);
+    host.apikey(&["doctor"]).gives(
+        0,
+        "ok       10 checks: access, clock, database, end, integrity, side file, size, space, timer\n",
+        "",
+    );
+    let before = (host.names(), host.contents());
+    let _ = host.apikey(&["doctor", "--json"]).run();
+    assert!((host.names(), host.contents()) == before, "it changed something");
+}
+
+#[test]
+fn problems_come_first_each_with_what_to_do_about_it() {
+    let host = Host::new();
+    let ensure = ["ensure", "web", "-q", "--key-file", "web.key", "--expires-in", "10d"];
+    host.apikey(&ensure).gives(0, "", "");
+    fs::remove_file(host.path("web.key")).unwrap();
+    host.apikey(&["doctor"]).gives(
+        11,
+        "problem  key file, <folder>/web.key: there is no key of web in it\n         \
+         apikey ensure web\n\
+         warning  end, web: <prefix> ends on <time>\n         \
+         apikey refresh web\n\
+         ok       9 checks: access, clock, database, integrity, side file, size, space, timer\n",
+        "apikey: there is a problem\n",
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_used_is_a_problem() {
+    let host = Host::new();
+    assert_eq!(found(&host), ["problem database keys.db"], "there is none");
+    host.write("keys.db", &[7; 5000]);
+    assert_eq!(found(&host), ["problem database keys.db"], "it is something else");
+}
+
+#[test]
+fn who_may_read_the_database_is_said() {
+    finds("warning access keys.db", |host| {
+        for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+            host.chmod(name, 0o644);
+        }
+    });
+}
+
+#[test]
+fn a_side_file_with_another_mode_is_a_problem() {
+    finds("problem side file keys.db-wal", |host| host.chmod("keys.db-wal", 0o640));
+    finds("warning side file keys.db-new", |host| host.write("keys.db-new", b""));
+}
+
+#[test]
+fn damage_is_a_problem() {
+    finds("problem integrity keys.db", |host| {
+        host.execute(
+            "PRAGMA ignore_check_constraints = ON; UPDATE keys SET revoked_at = 'x' WHERE user = 'bob'",
+        );
+        // It is not about the row of a user that is looked at, then.
+        host.execute(
+            "PRAGMA ignore_check_constraints = ON; UPDATE keys SET status = 'expired' WHERE user = 'bob'",
+        );
+    });
+}
+
+#[test]
+fn a_file_that_is_mostly_free_or_a_long_log_is_said() {
+    const MANY: &str = "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 60000)
+        INSERT INTO events (at, event, uid, detail) SELECT '2026-01-01T00:00:00.000Z', 'pruned', 0, printf('%.*c', 1000, 'x') FROM n";
+    finds("warning size keys.db", |host| {
+        host.execute(&format!(
+            "{MANY}; DELETE FROM events WHERE event = 'pruned'; PRAGMA wal_checkpoint(TRUNCATE)"
+        ));
+    });
+    let host = host();
+    let looks = host.sqlite();
+    looks.execute_batch("BEGIN; SELECT count(*) FROM keys").unwrap();
+    let writes = host.sqlite();
+    writes.execute_batch(&format!("PRAGMA wal_autocheckpoint = 0; {MANY}")).unwrap();
+    assert_eq!(found(&host), ["warning size keys.db"]);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_disk_that_is_almost_full_is_a_problem() {
+    for (size, expected) in [(50 << 20, "warning space keys.db"), (9 << 20, "problem space keys.db")] {
+        let disk = Mount::tmpfs(size);
+        let host = Host::new_in(disk.path());
+        prepare(&host);
+        assert_eq!(found(&host), [expected]);
+    }
+}
+
+#[test]
+fn a_clock_that_the_log_contradicts_is_a_problem() {
+    finds("problem clock keys.db", |host| {
+        host.execute("UPDATE events SET at = '2999-01-01T00:00:00.000Z' WHERE number = 1");
+    });
+}
+
+#[test]
+fn the_end_of_a_key_is_said_in_time() {
+    finds("warning end bob", |host| {
+        host.apikey(&["edit", "bob", "-q", "--expires-in", "13d"]).gives(0, "", "");
+    });
+    finds("problem end bob", |host| {
+        host.execute("UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE user = 'bob'");
+    });
+    // One that is renewed before is no trouble, and one that ends later is not yet.
+    let host = host();
+    host.apikey(&["edit", "web", "-q", "--expires-in", "13d", "--renew-after", "1d"]).gives(0, "", "");
+    host.apikey(&["edit", "bob", "-q", "--expires-in", "15d"]).gives(0, "", "");
+    assert_eq!(found(&host), [""; 0]);
+}
+
+#[test]
+fn a_renewal_that_did_not_take_place_is_a_problem() {
+    finds("problem renewal web", |host| {
+        host.execute("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z'");
+    });
+    finds("problem renewal web", |host| host.execute("UPDATE settings SET due_at = NULL"));
+    // The timer comes each hour.
+    let host = host();
+    host.execute("UPDATE settings SET due_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-30 minutes')");
+    assert_eq!(found(&host), [""; 0]);
+}
+
+#[test]
+fn a_reload_command_that_would_not_run_is_a_problem() {
+    finds("problem reload web", |host| host.execute("UPDATE settings SET reload_machine = 'another'"));
+}
+
+#[test]
+fn a_key_file_that_is_not_as_it_should_be_is_found() {
+    let key = |host: &Host| host.path("web.key");
+    finds("problem key file web.key", |host| fs::remove_file(key(host)).unwrap());
+    finds("problem key file web.key", |host| host.write("web.key", b""));
+    finds("problem key file web.key", |host| host.write("web.key", b"junk"));
+    finds("problem key file web.key", |host| {
+        let other = host.key_from(&["refresh", "bob", "-y"]);
+        host.write("web.key", other.as_bytes());
+    });
+    finds("problem key file web.key", |host| {
+        let line = format!("KEY={}\n", fs::read_to_string(key(host)).unwrap());
+        host.write("web.key", line.as_bytes());
+    });
+    finds("problem key file web.key", |host| host.chmod("web.key", 0o604));
+    finds("warning key file web.key", |host| host.chmod("web.key", 0o400));
+    finds("problem key file web.key", |host| {
+        fs::rename(key(host), host.path("away")).unwrap();
+        std::os::unix::fs::symlink("away", key(host)).unwrap();
+    });
+}
+
+#[test]
+fn a_delivery_that_is_under_way_or_stuck_is_found() {
+    finds("warning delivery web", |host| drop(web_is_staged(host, true)));
+    finds("warning delivery web", |host| drop(web_is_staged(host, false)));
+    finds("warning delivery web", |host| {
+        let old = web_is_staged(host, false);
+        host.write("web.key", old.as_bytes());
+    });
+    finds("problem delivery web", |host| {
+        web_is_staged(host, false);
+        fs::remove_file(host.path("web.key")).unwrap();
+    });
+}
+
+#[test]
+fn what_a_killed_delivery_has_left_is_found() {
+    finds("warning stage .web.key.ak_0123456789ab", |host| host.write(".web.key.ak_0123456789ab", b""));
+    finds("warning stage .other.key.ak_0123456789ab", |host| host.write(".other.key.ak_0123456789ab", b""));
+}
+
+#[test]
+fn all_that_is_wrong_is_found_at_once() {
+    let host = host();
+    for user in ["gone", "open", "stuck", "waits"] {
+        let file = format!("{user}.key");
+        host.apikey(&["create", user, "-q", "--key-file", &file]).gives(0, "", "");
+    }
+    fs::remove_file(host.path("gone.key")).unwrap();
+    host.chmod("open.key", 0o644);
+    for user in ["stuck", "waits"] {
+        assert_eq!(host.apikey(&["refresh", user, "-yq", "--reload", "false"]).run().status, 9);
+    }
+    host.execute(
+        "UPDATE settings SET reload_pending = 0 WHERE user = 'stuck' AND pending_key <> 0;
+         UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z', reload_machine = 'another' WHERE user = 'web';
+         UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE user = 'bob';
+         UPDATE events SET at = '2999-01-01T00:00:00.000Z' WHERE number = 1",
+    );
+    fs::remove_file(host.path("stuck.key")).unwrap();
+    host.write(".gone.key.ak_0123456789ab", b"");
+    host.write("keys.db-new", b"");
+    // Of an empty log, SQLite itself puts the mode right.
+    host.key_from(&["create", "last"]);
+    for name in ["keys.db", "keys.db-shm"] {
+        host.chmod(name, 0o644);
+    }
+    let mut found = found(&host);
+    found.sort();
+    let expected = [
+        "problem clock keys.db",
+        "problem delivery stuck",
+        "problem end bob",
+        "problem key file gone.key",
+        "problem key file open.key",
+        "problem reload web",
+        "problem renewal web",
+        "problem side file keys.db-wal",
+        "warning access keys.db",
+        "warning delivery waits",
+        "warning side file keys.db-new",
+        "warning stage .gone.key.ak_0123456789ab",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn nothing_in_it_steers_a_terminal() {
+    let host = host();
+    host.execute("INSERT INTO keys (prefix, key_hash, id, user, status)
+        VALUES (1, randomblob(32), '019b76da-a800-7000-8000-000000000000', 'a' || char(27) || '[31m', 'active')");
+    let outcome = host.apikey(&["doctor"]).run();
+    assert!(outcome.status == 11 && outcome.is_printable(), "{outcome:?}");
+    assert!(host.apikey(&["doctor", "--json"]).run().is_printable());
+}
+
+fn metrics(host: &Host) -> Vec<String> {
+    let text = fs::read_to_string(host.path("apikey.prom")).unwrap();
+    text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+}
+
+#[test]
+fn metrics_say_what_was_found_and_what_keys_there_are() {
+    let host = host();
+    host.apikey(&["edit", "bob", "-q", "--expires-in", "10d"]).gives(0, "", "");
+    host.execute("UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z' WHERE user = 'web'");
+    host.apikey(&["renew", "-q"]).gives(0, "", "");
+    fs::remove_file(host.path("web.key")).unwrap();
+    let doctor = ["doctor", "--metrics", "apikey.prom"];
+    assert_eq!(host.apikey(&doctor).run().status, 11);
+    let found = metrics(&host);
+    for line in [
+        r#"apikey_keys{status="active"} 2"#,
+        r#"apikey_keys{status="retiring"} 1"#,
+        "apikey_keys_due 0",
+        r#"apikey_checks{check="key file",status="problem"} 1"#,
+        r#"apikey_checks{check="key file",status="warning"} 0"#,
+        r#"apikey_checks{check="end",status="warning"} 1"#,
+        r#"apikey_checks{check="integrity",status="problem"} 0"#,
+    ] {
+        assert!(found.iter().any(|found| found == line), "{line}: {found:#?}");
+    }
+    let now = apikey::Timestamp::now().unwrap().unix_millis() / 1000;
+    let value = |start: &str| {
+        let line = found.iter().find(|line| line.starts_with(start)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    for (metric, expected) in [
+        (r#"apikey_key_expires_timestamp_seconds{user="bob"}"#, now + 864_000),
+        ("apikey_last_renewal_timestamp_seconds", now),
+        ("apikey_doctor_timestamp_seconds", now),
+    ] {
+        assert!(value(metric).abs_diff(expected) < 60, "{metric}: {found:#?}");
+    }
+    assert!(!found.join(" ").contains("ak_"));
+    assert_eq!(host.mode("apikey.prom"), 0o640);
+    // Its mode is kept.
+    host.chmod("apikey.prom", 0o644);
+    host.apikey(&["ensure", "web", "-q"]).gives(0, "", "");
+    assert_eq!(host.apikey(&doctor).run().status, 0);
+    assert_eq!(host.mode("apikey.prom"), 0o644);
+    assert!(metrics(&host).contains(&r#"apikey_checks{check="key file",status="problem"} 0"#.to_owned()));
+}
+
+#[test]
+fn metrics_replace_nothing_but_metrics() {
+    let host = host();
+    host.write("file", b"content");
+    fs::create_dir(host.path("folder")).unwrap();
+    std::os::unix::fs::symlink("nowhere", host.path("link")).unwrap();
+    assert_eq!(host.apikey(&["doctor", "--metrics", "apikey.prom"]).run().status, 0);
+    fs::hard_link(host.path("apikey.prom"), host.path("second.prom")).unwrap();
+    let before = (host.names(), host.contents());
+    for path in ["file", "folder", "folder/", "link", "keys.db", "web.key", "second.prom", "none/apikey.prom"]
+    {
+        let outcome = host.apikey(&["doctor", "--json", "--metrics", path]).run();
+        assert_eq!((outcome.status, outcome.code().as_str()), (2, "USAGE"), "{path}: {outcome:?}");
+    }
+    assert!((host.names(), host.contents()) == before);
+    fs::create_dir(host.path("open")).unwrap();
+    host.chmod("open", 0o777);
+    assert_eq!(host.apikey(&["doctor", "--metrics", "open/apikey.prom"]).run().status, 7);
+}
+
+#[test]
+fn metrics_say_also_that_there_is_no_database() {
+    let host = Host::new();
+    assert_eq!(host.apikey(&["doctor", "--metrics", "apikey.prom"]).run().status, 11);
+    assert_eq!(metrics(&host)[1], r#"apikey_checks{check="database",status="problem"} 1"#);
+}
+
+#[test]
+#[ignore = "needs promtool"]
+fn metrics_are_clean_to_promtool() {
+    let host = host();
+    host.apikey(&["edit", "bob", "-q", "--expires-in", "10d"]).gives(0, "", "");
+    assert_eq!(host.apikey(&["doctor", "--metrics", "apikey.prom"]).run().status, 0);
+    let text = fs::read(host.path("apikey.prom")).unwrap();
+    let outcome = host.program("/usr/bin/promtool", &["check", "metrics"]).input(text).run();
+    assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
+}
