@@ -183,7 +183,7 @@ fn a_service_has_a_new_key_and_the_old_one_is_refused(host: &Container) {
 /// What doctor says of the timer.
 fn timer_check(host: &Container, args: &[&str]) -> (String, String) {
     let said = host.run(&[&["apikey", "doctor", "--json"], args].concat()).1;
-    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let said: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
     let checks = said["checks"].as_array().unwrap();
     let timer = checks.iter().find(|check| check["check"] == "timer").unwrap();
     let text = |member: &str| timer[member].as_str().unwrap_or_default().to_owned();
