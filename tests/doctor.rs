@@ -5,6 +5,8 @@
 mod common;
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::Host;
 use common::disk::Mount;
@@ -96,7 +98,10 @@ fn a_database_that_cannot_be_used_is_a_problem() {
     let host = Host::new();
     assert_eq!(found(&host), ["problem database keys.db"], "there is none");
     host.write("keys.db", &[7; 5000]);
-    assert_eq!(found(&host), ["problem database keys.db"], "it is something else");
+    host.chmod("keys.db", 0o644);
+    host.write("keys.db-new", b"");
+    let all = ["problem database keys.db", "warning access keys.db", "warning side file keys.db-new"];
+    assert_eq!(found(&host), all, "it is something else, and the rest is looked at all the same");
 }
 
 #[test]
@@ -232,8 +237,87 @@ fn a_delivery_that_is_under_way_or_stuck_is_found() {
 
 #[test]
 fn what_a_killed_delivery_has_left_is_found() {
-    finds("warning stage .web.key.ak_0123456789ab", |host| host.write(".web.key.ak_0123456789ab", b""));
-    finds("warning stage .other.key.ak_0123456789ab", |host| host.write(".other.key.ak_0123456789ab", b""));
+    finds("warning stage .web.key.ak_0123456789ab", |host| leave(host, ".web.key.ak_0123456789ab"));
+    // One that was just made may be somebody's who delivers, and of another file it may be another database's.
+    let host = host();
+    host.write(".web.key.ak_0123456789ab", b"");
+    leave(&host, ".other.key.ak_0123456789ab");
+    fs::create_dir(host.path(".web.key.ak_0123456789ac")).unwrap();
+    assert_eq!(found(&host), [""; 0]);
+}
+
+/// Makes a file that is two hours old.
+fn leave(host: &Host, name: &str) {
+    host.write(name, b"");
+    let then = std::time::SystemTime::UNIX_EPOCH
+        + Duration::from_millis(apikey::Timestamp::now().unwrap().unix_millis())
+        - Duration::from_secs(7200);
+    fs::File::options().write(true).open(host.path(name)).unwrap().set_modified(then).unwrap();
+}
+
+#[test]
+fn no_hint_is_more_than_one_word_to_a_shell_where_it_names_a_file() {
+    let host = Host::new();
+    let file = "a $(touch it) ' b";
+    host.apikey(&["create", "web", "-q", "--key-file", file]).gives(0, "", "");
+    leave(&host, &format!(".{file}.ak_0123456789ab"));
+    let said = host.apikey(&["doctor", "--json"]).run().json();
+    let checks = said["checks"].as_array().unwrap();
+    let stage = checks.iter().find(|check| check["check"] == "stage").unwrap();
+    let remove = stage["hint"].as_str().unwrap().split("or: ").nth(1).unwrap();
+    let removed = host.program("/bin/sh", &["-euc", remove]).env("PATH", "/bin:/usr/bin").run();
+    assert_eq!((removed.status, host.path("it").exists()), (0, false), "{removed:?}");
+    assert_eq!(found(&host), [""; 0]);
+}
+
+#[test]
+fn nothing_is_found_beside_somebody_who_writes() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
+            }
+        });
+        for _ in 0..40 {
+            let found = found(&host);
+            // A delivery that is under way is one.
+            assert!(found.iter().all(|found| found == "warning delivery web"), "{found:?}");
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_backup_that_was_just_restored_is_well() {
+    let (host, _) = Host::with_key_of("bob");
+    host.apikey(&["backup", "copy.db", "-q"]).gives(0, "", "");
+    let outcome = host.apikey(&["doctor", "--db", "copy.db"]).run();
+    assert_eq!((outcome.status, outcome.stdout.lines().count()), (0, 1), "{outcome:?}");
+}
+
+#[test]
+fn a_row_that_makes_no_sense_is_no_reason_to_leave_out_another() {
+    let host = host();
+    host.key_from(&["create", "alice"]);
+    host.execute("UPDATE keys SET user = CAST(x'61ff' AS TEXT) WHERE user = 'alice'");
+    fs::remove_file(host.path("web.key")).unwrap();
+    let mut all = found(&host);
+    all.sort();
+    assert_eq!(all, ["problem key a\u{fffd}", "problem key file web.key"]);
+    // Nor to leave Prometheus with what was so before.
+    assert_eq!(host.apikey(&["doctor", "--metrics", "apikey.prom"]).run().status, 11);
+    assert!(metrics(&host).contains(&r#"apikey_checks{check="key",status="problem"} 1"#.to_owned()));
+}
+
+#[test]
+fn a_delivery_of_which_the_rest_makes_no_sense_is_found() {
+    finds("problem delivery web", |host| {
+        web_is_staged(host, true);
+        host.execute("UPDATE settings SET key_file_mode = 4095 WHERE pending_key <> 0");
+    });
 }
 
 #[test]
@@ -255,7 +339,7 @@ fn all_that_is_wrong_is_found_at_once() {
          UPDATE events SET at = '2999-01-01T00:00:00.000Z' WHERE number = 1",
     );
     fs::remove_file(host.path("stuck.key")).unwrap();
-    host.write(".gone.key.ak_0123456789ab", b"");
+    leave(&host, ".gone.key.ak_0123456789ab");
     host.write("keys.db-new", b"");
     // Of an empty log, SQLite itself puts the mode right.
     host.key_from(&["create", "last"]);
@@ -348,8 +432,17 @@ fn metrics_replace_nothing_but_metrics() {
     assert_eq!(host.apikey(&["doctor", "--metrics", "apikey.prom"]).run().status, 0);
     fs::hard_link(host.path("apikey.prom"), host.path("second.prom")).unwrap();
     let before = (host.names(), host.contents());
-    for path in ["file", "folder", "folder/", "link", "keys.db", "web.key", "second.prom", "none/apikey.prom"]
-    {
+    for path in [
+        "file",
+        "folder",
+        "folder/",
+        "link",
+        "keys.db",
+        "keys.db-journal",
+        "web.key",
+        "second.prom",
+        "none/apikey.prom",
+    ] {
         let outcome = host.apikey(&["doctor", "--json", "--metrics", path]).run();
         assert_eq!((outcome.status, outcome.code().as_str()), (2, "USAGE"), "{path}: {outcome:?}");
     }

@@ -72,10 +72,11 @@ impl Global {
         Authority::open(&self.database()?.path, self.timeout, Timestamp::now).map(Open::new)
     }
 
-    /// Looks after the host, as [`Authority::doctor`] does.
-    pub fn doctor(&self, each: impl FnMut(Check)) -> Result<()> {
-        Authority::doctor(&self.database()?.path, self.timeout, Timestamp::now, each);
-        Ok(())
+    /// Looks after the host, as [`Authority::doctor`] does. Returns where the database is to be, too.
+    pub fn doctor(&self, each: impl FnMut(Check)) -> Result<(PathBuf, Option<Open>)> {
+        let path = self.database()?.path;
+        let opened = Authority::doctor(&path, self.timeout, Timestamp::now, each);
+        Ok((path, opened.map(Open::new)))
     }
 
     /// Where the database is, or would be, if there is a folder for it.

@@ -37,6 +37,8 @@ pub struct Target {
 pub struct Stage {
     pub path: PathBuf,
     pub prefix: Prefix,
+    /// Which file it is for.
+    pub key_file: PathBuf,
 }
 
 impl Target {
@@ -216,8 +218,9 @@ impl Target {
         let names = self.folder.names().map_err(cannot("list the folder of", path))?;
         let stage = |name: OsString| {
             let (start, end) = name.to_str()?.rsplit_once('.')?;
-            let prefix = end.parse().ok().filter(|_| start.len() > 1 && start.starts_with('.'))?;
-            Some(Stage { path: path.with_file_name(&name), prefix })
+            let (key_file, prefix) = (start.strip_prefix('.')?, end.parse().ok()?);
+            let at = |name: &str| path.with_file_name(name);
+            Some(Stage { path: at(name.to_str()?), prefix, key_file: at(key_file) })
         };
         Ok(names.into_iter().filter_map(stage).collect())
     }

@@ -1,5 +1,9 @@
 //! How a database is, for who looks after it. Nothing is changed.
 
+use std::path::Path;
+
+use rusqlite::params;
+
 use super::open::{Checkpoint, checkpoint};
 use super::record::time;
 use super::{Snapshot, Store};
@@ -38,6 +42,11 @@ impl Store {
         })
     }
 
+    /// Whether it is written through a log: one that was restored is not, until it is written.
+    pub fn has_log(&self) -> bool {
+        self.is_wal
+    }
+
     /// Whether it may only be read.
     pub fn is_read_only(&self) -> bool {
         self.read_only
@@ -59,8 +68,24 @@ impl Snapshot<'_> {
     }
 
     /// The next users, in order, who have a current key, be it expired.
-    pub fn users_after(&self, last: &str, most: u32) -> Result<Vec<String>> {
-        let sql = "SELECT user FROM keys WHERE status = 'active' AND user > ?1 ORDER BY user LIMIT ?2";
-        self.all(sql, rusqlite::params![last, most], |row, _| row.get(0))
+    ///
+    /// As bytes: a name that makes no sense is no reason to leave out the others.
+    pub fn users_after(&self, last: &[u8], most: u32) -> Result<Vec<Vec<u8>>> {
+        let sql = "SELECT CAST(user AS BLOB) FROM keys WHERE status = 'active' AND user > CAST(?1 AS TEXT) \
+                   ORDER BY user LIMIT ?2";
+        self.all(sql, params![last, most], |row, _| row.get(0))
+    }
+
+    /// The users who have a key on its way to a file, whatever else is known of it.
+    pub fn users_with_pending(&self) -> Result<Vec<String>> {
+        let lossy =
+            |row: &rusqlite::Row<'_>, _| Ok(String::from_utf8_lossy(&row.get::<_, Vec<u8>>(0)?).into_owned());
+        self.all("SELECT CAST(user AS BLOB) FROM keys WHERE status = 'pending'", (), lossy)
+    }
+
+    /// Whether a key file is kept at `path`.
+    pub fn is_key_file(&self, path: &Path) -> Result<bool> {
+        let sql = "SELECT 1 FROM settings WHERE key_file = ?1 LIMIT 1";
+        self.statement(sql, |file| file.exists([path.to_str()]))
     }
 }

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use nix::sys::statvfs::statvfs;
 
-use super::{Check, Each, told};
+use super::{About, Check, Each, quoted};
 use crate::error::{Code, Error, Result};
-use crate::store::Store;
+use crate::store::{Location, Store};
 use crate::timestamp::Timestamp;
 
 /// With less room than this for each, what is written is soon not.
@@ -19,107 +19,109 @@ const LONG_LOG: u64 = 64 << 20;
 /// Less than this is not worth packing.
 const LARGE: u64 = 16 << 20;
 
-pub fn check(store: &Store, now: Timestamp, each: Each<'_>) {
-    let path = store.location().path();
+/// Checks what can be seen of the files, also where the database cannot be opened.
+pub fn check_files(location: &Location, store: Option<&Store>, each: Each<'_>) {
+    let path = location.path();
     let subject = path.display().to_string();
-    let opened =
-        if store.is_read_only() { "it can be read, not written by you" } else { "it can be written" };
-    each(Check::ok("database", &subject, opened));
-    each(told("access", &subject, access(path, &subject)));
-    side_files(store, each);
-    each(told("integrity", &subject, integrity(store, now, &subject)));
-    each(told("size", &subject, size(store, &subject)));
-    each(told("space", &subject, space(store.location().folder(), &subject)));
-    each(told("clock", &subject, clock(store, now, &subject)));
+    let about = |check| About(check, &subject);
+    if let Some(store) = store {
+        let may = if store.is_read_only() { "read, not written" } else { "written" };
+        each(about("database").ok(format!("it can be {may} by you")));
+    }
+    if path.exists() {
+        each(about("access").of(access(about("access"), path)));
+        // One that was restored has none until it is written.
+        for suffix in ["-wal", "-shm"].into_iter().filter(|_| store.is_some_and(Store::has_log)) {
+            let file = location.side_file(suffix);
+            let subject = file.display().to_string();
+            let about = About("side file", &subject);
+            each(about.of(side_file(about, &file, path)));
+        }
+    }
+    let new = location.side_file("-new");
+    if new.exists() {
+        let subject = new.display().to_string();
+        let message = "a run that was killed while it made a database has left it";
+        each(About("side file", &subject).warning(message, format!("rm {}", quoted(&new))));
+    }
+    each(about("space").of(space(about("space"), location.folder())));
+}
+
+/// Checks what the database says.
+pub fn check(store: &Store, now: Timestamp, clock: fn() -> Result<Timestamp>, each: Each<'_>) {
+    let subject = store.location().path().display().to_string();
+    let about = |check| About(check, &subject);
+    each(about("integrity").of(integrity(about("integrity"), store, now)));
+    each(about("size").of(size(about("size"), store)));
+    each(about("clock").of(is_past(about("clock"), store, now, clock)));
 }
 
 fn look_at(path: &Path) -> Result<Metadata> {
     fs::symlink_metadata(path).map_err(|error| Error::io(&error, "look at", path, Code::DbUnavailable))
 }
 
-/// Who may read it.
-fn access(path: &Path, subject: &str) -> Result<Check> {
+/// Who may read it, and write it.
+fn access(about: About<'_>, path: &Path) -> Result<Check> {
     let found = look_at(path)?;
-    let (mode, gid) = (found.permissions().mode() & 0o777, found.gid());
-    Ok(if mode & 0o004 != 0 {
+    let (mode, uid, gid) = (found.permissions().mode(), found.uid(), found.gid());
+    let files = ["", "-wal", "-shm"].map(|suffix| format!("{}{suffix}", quoted(path))).join(" ");
+    Ok(if mode & 0o002 != 0 {
+        about.problem("everybody may write it", format!("chmod o-rw {files}"))
+    } else if mode & 0o004 != 0 {
         let message = "everybody may read who has which key, and the hash of each";
-        Check::warning("access", subject, message, format!("chmod o-r {subject}*"))
+        about.warning(message, format!("chmod o-r {files}"))
+    } else if mode & 0o020 != 0 {
+        about
+            .ok(format!("whoever is in its group, gid {gid}, may issue and revoke like its owner, uid {uid}"))
     } else if mode & 0o040 != 0 {
-        Check::ok(
-            "access",
-            subject,
-            format!("its owner, uid {}, and its group, gid {gid}, may read it", found.uid()),
-        )
+        about.ok(format!("its owner, uid {uid}, and its group, gid {gid}, may read it"))
     } else {
-        Check::ok("access", subject, format!("its owner alone, uid {}, may read it", found.uid()))
+        about.ok(format!("its owner alone, uid {uid}, may read it"))
     })
 }
 
 /// Who may read the database is to be able to read the log and its index.
-fn side_files(store: &Store, each: Each<'_>) {
-    let location = store.location();
-    let database = look_at(location.path());
-    for suffix in ["-wal", "-shm"] {
-        let path = location.side_file(suffix);
-        let subject = path.display().to_string();
-        let look = || {
-            let database = database.as_ref().map_err(|error| Error::new(error.code(), error.to_string()))?;
-            let found = look_at(&path)?;
-            let is_same = |of: fn(&Metadata) -> u32| of(database) == of(&found);
-            let is_same = is_same(Metadata::mode) && is_same(Metadata::uid) && is_same(Metadata::gid);
-            let [file, database] = [&path, location.path()].map(|path| path.display().to_string());
-            Ok(if is_same {
-                Check::ok("side file", &subject, "it has the owner and the mode of the database")
-            } else {
-                let hint =
-                    format!("chown --reference={database} {file}; chmod --reference={database} {file}");
-                Check::problem(
-                    "side file",
-                    &subject,
-                    "it has not the owner and the mode of the database",
-                    hint,
-                )
-            })
-        };
-        each(told("side file", &subject, look()));
-    }
-    let new = location.side_file("-new");
-    if new.exists() {
-        let subject = new.display().to_string();
-        let message = "a run that was killed while it made a database has left it";
-        each(Check::warning("side file", &subject, message, format!("rm {subject}")));
-    }
-}
-
-fn integrity(store: &Store, now: Timestamp, subject: &str) -> Result<Check> {
-    let damage = store.read_beside_writers(now, |snapshot| snapshot.damage())?;
-    Ok(match damage.as_slice() {
-        [] => Check::ok("integrity", subject, "nothing is damaged"),
-        lines => {
-            let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
-            let hint = "restore it from a backup; until then revoke what must end: a revocation finds keys past damage";
-            Check::problem("integrity", subject, format!("it is damaged: {}", lines.join("; ")), hint)
-        }
+fn side_file(about: About<'_>, file: &Path, database: &Path) -> Result<Check> {
+    let (found, of_database) = (look_at(file)?, look_at(database)?);
+    let is_same = |of: fn(&Metadata) -> u32| of(&of_database) == of(&found);
+    Ok(if is_same(Metadata::mode) && is_same(Metadata::uid) && is_same(Metadata::gid) {
+        about.ok("it has the owner and the mode of the database")
+    } else {
+        let (file, database) = (quoted(file), quoted(database));
+        let hint = format!("chown --reference={database} {file}; chmod --reference={database} {file}");
+        about.problem("it has not the owner and the mode of the database", hint)
     })
 }
 
-fn size(store: &Store, subject: &str) -> Result<Check> {
+fn integrity(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
+    const HINT: &str =
+        "restore it from a backup; what must end until then, revoke: that finds keys past damage";
+    match store.read_beside_writers(now, |snapshot| snapshot.damage()) {
+        Ok(lines) if lines.is_empty() => Ok(about.ok("nothing is damaged")),
+        Ok(lines) => {
+            let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
+            Ok(about.problem(format!("it is damaged: {}", lines.join("; ")), HINT))
+        }
+        Err(error) if error.code() == Code::DbError => Ok(about.problem(error.to_string(), HINT)),
+        Err(error) => Err(error),
+    }
+}
+
+fn size(about: About<'_>, store: &Store) -> Result<Check> {
     let size = store.size()?;
-    let (bytes, free, log) =
-        (size.pages * size.page_size, size.free * size.page_size, size.in_log * size.page_size);
+    let [bytes, free, log] = [size.pages, size.free, size.in_log].map(|pages| pages * size.page_size);
     let shown = format!("{bytes} bytes, of which {free} are free, and {log} in the log");
     Ok(if log > LONG_LOG {
         let hint = "end who has looked at an old state for long: `fuser -v` names who has the log open";
-        Check::warning("size", subject, format!("its log has grown: {shown}"), hint)
+        about.warning(format!("its log has grown: {shown}"), hint)
     } else if bytes > LARGE && free > bytes / 2 {
-        let hint = "put a backup in its place, which is packed: the manual of apikey(1) says how";
-        Check::warning("size", subject, format!("most of it is free: {shown}"), hint)
+        about.warning(format!("most of it is free: {shown}"), "put a backup in its place, which is packed")
     } else {
-        Check::ok("size", subject, shown)
+        about.ok(shown)
     })
 }
 
-fn space(folder: &Path, subject: &str) -> Result<Check> {
+fn space(about: About<'_>, folder: &Path) -> Result<Check> {
     let found = statvfs(folder).map_err(|error| {
         Error::io(&error.into(), "look at the file system of", folder, Code::DbUnavailable)
     })?;
@@ -127,21 +129,28 @@ fn space(folder: &Path, subject: &str) -> Result<Check> {
     let message = format!("{left} bytes are left on its file system");
     let hint = format!("make room on the file system of {}", folder.display());
     Ok(if left < NO_BYTES {
-        Check::problem("space", subject, message, hint)
+        about.problem(message, hint)
     } else if left < FEW_BYTES {
-        Check::warning("space", subject, message, hint)
+        about.warning(message, hint)
     } else {
-        Check::ok("space", subject, message)
+        about.ok(message)
     })
 }
 
-fn clock(store: &Store, now: Timestamp, subject: &str) -> Result<Check> {
+/// Whether all that was written down is past.
+fn is_past(
+    about: About<'_>,
+    store: &Store,
+    now: Timestamp,
+    clock: fn() -> Result<Timestamp>,
+) -> Result<Check> {
     let newest = store.read_beside_writers(now, |snapshot| snapshot.newest_event())?;
+    // Others write meanwhile.
+    let now = clock()?;
     Ok(match newest {
         Some(newest) if newest > now => {
-            let message = format!("the newest event is of {newest}, and it is {now}");
-            Check::problem("clock", subject, message, "set the host's clock")
+            about.problem(format!("the newest event is of {newest}, and it is {now}"), "set the host's clock")
         }
-        _ => Check::ok("clock", subject, "nothing was written down that is still to come"),
+        _ => about.ok("nothing was written down that is still to come"),
     })
 }

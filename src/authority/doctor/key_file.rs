@@ -1,47 +1,85 @@
-//! The file of a user's current key.
+//! The file of a user's current key, and what lies beside it.
 
-use crate::key::KeyHash;
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::key::{KeyHash, Prefix};
 use crate::key_file::{KeyFile, Stage, Target};
 use crate::patience::{A_WHILE, within};
 use crate::trust::Obstacle;
+
+/// A stage is in its place long before.
+const OLD: Duration = Duration::from_secs(60 * 60);
 
 /// How a key file is.
 pub enum Found {
     /// As it should be.
     Right,
-    /// Another could read it than should, or who should cannot: these differ.
+    /// It is not as it should be in this, and more could read it than should.
     Differs { what: String, was_open: bool },
     /// It holds the key in another form.
     OtherForm,
     /// It holds no key, or is not there.
     Nothing,
-    /// It holds another key.
-    OtherKey,
+    /// It holds the key with this prefix, and not that one.
+    Other(Prefix),
     /// It could not be looked at, or is no key file.
     Obstructed(Obstacle),
 }
 
-/// How the key file is that is to hold the key with this hash, and what is staged in its folder where that is to
-/// be looked at, too. A file system that does not answer is not waited for.
-pub fn look_at(key_file: &KeyFile, hash: KeyHash, stages: bool) -> (Found, Vec<Stage>) {
-    let path = key_file.path().to_owned();
-    let key_file = key_file.clone();
-    let look = move || match Target::open(&key_file, [None; 2]) {
-        Ok(target) => {
-            let staged = if stages { target.stages().unwrap_or_default() } else { Vec::new() };
-            (look(&target, &hash).unwrap_or_else(Found::Obstructed), staged)
+/// The folders that key files are in.
+#[derive(Default)]
+pub struct Folders {
+    /// Those in which it was looked for stages.
+    listed: HashSet<PathBuf>,
+    /// Those whose file system did not answer.
+    silent: HashSet<PathBuf>,
+}
+
+impl Folders {
+    /// How the key file is that is to hold the key with this hash; and, once for each folder, what was staged in it
+    /// long ago. A file system that does not answer is waited for once.
+    pub fn look_at(&mut self, key_file: &KeyFile, hash: KeyHash) -> (Found, Vec<Stage>) {
+        let path = key_file.path().to_owned();
+        let folder = Path::new(&path).parent().map(PathBuf::from).unwrap_or_default();
+        let obstructed = |reason| {
+            let hint = "see to the file system that it is on".to_owned();
+            (Found::Obstructed(Obstacle { reason, hint }), Vec::new())
+        };
+        let is_silent = format!("the file system of {path} does not answer");
+        if self.silent.contains(&folder) {
+            return obstructed(is_silent);
         }
-        Err(obstacle) => (Found::Obstructed(obstacle), Vec::new()),
-    };
-    let unanswered = |reason| {
-        let hint = "see to the file system that it is on".to_owned();
-        (Found::Obstructed(Obstacle { reason, hint }), Vec::new())
-    };
-    match within(A_WHILE, look) {
-        Ok(Some(found)) => found,
-        Ok(None) => unanswered(format!("the file system of {path} does not answer")),
-        Err(error) => unanswered(format!("{path} cannot be looked at: {error}")),
+        let (key_file, lists) = (key_file.clone(), !self.listed.contains(&folder));
+        let look = move || {
+            let target = Target::open(&key_file, [None; 2])?;
+            let stages = if lists { target.stages()? } else { Vec::new() };
+            Ok((
+                look(&target, &hash).unwrap_or_else(Found::Obstructed),
+                stages.into_iter().filter(is_old).collect(),
+            ))
+        };
+        match within(A_WHILE, look) {
+            Ok(Some(Ok(found))) => {
+                self.listed.insert(folder);
+                found
+            }
+            Ok(Some(Err(obstacle))) => (Found::Obstructed(obstacle), Vec::new()),
+            Ok(None) => {
+                self.silent.insert(folder);
+                obstructed(is_silent)
+            }
+            Err(error) => obstructed(format!("{path} cannot be looked at: {error}")),
+        }
     }
+}
+
+fn is_old(stage: &Stage) -> bool {
+    let found = fs::symlink_metadata(&stage.path).ok().filter(fs::Metadata::is_file);
+    let age = found.and_then(|found| found.modified().ok()?.elapsed().ok());
+    age.is_some_and(|age| age >= OLD)
 }
 
 fn look(target: &Target, hash: &KeyHash) -> Result<Found, Obstacle> {
@@ -49,7 +87,7 @@ fn look(target: &Target, hash: &KeyHash) -> Result<Found, Obstacle> {
         return Ok(match target.check_replaceable()? {
             None => Found::Nothing,
             Some(key) if key.hash().matches(hash) => Found::OtherForm,
-            Some(_) => Found::OtherKey,
+            Some(key) => Found::Other(key.prefix()),
         });
     };
     let differs = target.differs(&holding);

@@ -14,7 +14,7 @@ use super::super::{Authority, Filter};
 use super::{Check, Health};
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
-use crate::store::Status;
+use crate::store::{Location, Status};
 use crate::timestamp::Timestamp;
 
 /// The first line, by which a file is known to be one of ours.
@@ -37,16 +37,28 @@ impl Metrics {
     ///
     /// Fails with [`Code::Usage`] where another file is there, with [`Code::Forbidden`] where others may write its
     /// folder.
-    pub fn write(&self, authority: Option<&Authority>, now: Timestamp, path: &Path) -> Result<()> {
-        let text = self.text(authority, now)?;
+    pub fn write(
+        &self,
+        database: &Path,
+        authority: Option<&Authority>,
+        now: Timestamp,
+        path: &Path,
+    ) -> Result<()> {
+        let database = Location::new(database)?;
+        // What of the keys makes no sense, a check has found.
+        let text = self.text(authority, now).or_else(|_| self.text(None, now))?;
         let (folder, path) = Folder::of(path)?;
         let name = path.file_name().unwrap_or_default();
         let failed = |error: io::Error| Error::io(&error, "write", &path, Code::Usage);
+        if folder.is_at(database.folder()).map_err(failed)? && database.owns(name) {
+            let message = format!("{} belongs to the database, or would", path.display());
+            return Err(Error::new(Code::Usage, message).hint("name another file"));
+        }
         let before = match folder.status(name).map_err(failed)? {
             None => None,
             Some(_) => Some(ours(folder.read(name).map_err(failed)?, &path)?),
         };
-        let stage = OsString::from(format!(".{}.{}", name.display(), std::process::id()));
+        let stage = OsString::from(format!(".{}.new", name.display()));
         let write = || {
             folder.remove(&stage)?;
             let mut file = folder.create(&stage)?;
@@ -56,6 +68,7 @@ impl Metrics {
             let mode = before.as_ref().map_or(NEW_MODE, |before| before.mode() & 0o777);
             file.set_permissions(std::fs::Permissions::from_mode(mode))?;
             file.write_all(text.as_bytes())?;
+            file.sync_all()?;
             folder.rename(&stage, name)
         };
         write().map_err(|error| {
@@ -119,7 +132,7 @@ fn ours(file: std::fs::File, path: &Path) -> Result<std::fs::Metadata> {
     let is_plain = found.is_file() && found.nlink() == 1;
     let is_ours = is_plain
         && file.take(FIRST_LINE.len() as u64).read_to_string(&mut first).is_ok()
-        && first == FIRST_LINE;
+        && (first == FIRST_LINE || first.is_empty());
     match is_ours {
         true => Ok(found),
         false => Err(Error::new(Code::Usage, format!("{} is not a file that doctor wrote", path.display()))

@@ -17,9 +17,8 @@ use serde::Serialize;
 pub use self::metrics::Metrics;
 use super::Authority;
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Location, Store};
 use crate::timestamp::Timestamp;
-use crate::trust::Obstacle;
 
 /// What a check has found.
 #[derive(Clone, Debug, Serialize)]
@@ -65,63 +64,69 @@ type Each<'a> = &'a mut dyn FnMut(Check);
 impl Authority {
     /// Looks at all of the host that has to do with the database at `path`: at that and its side files, at the keys
     /// and the key files of each user, at the deliveries that are under way, and at the timer that renews. Tells
-    /// `each` what every check has found.
+    /// `each` what every check has found. Returns the database, where it could be opened.
     pub fn doctor(
         path: &Path,
         timeout: Duration,
         clock: fn() -> Result<Timestamp>,
         mut each: impl FnMut(Check),
-    ) {
-        let opened = clock().and_then(|now| {
-            let store = Store::open(path, timeout)?;
-            store.keep_statements().map(|()| (store, now))
-        });
-        let (store, now) = match opened {
-            Ok(opened) => opened,
-            Err(error) => return each(Check::failed("database", &path.display().to_string(), &error)),
+    ) -> Option<Self> {
+        let subject = path.display().to_string();
+        let about = About("database", &subject);
+        let location = match Location::new(path) {
+            Ok(location) => location,
+            Err(error) => {
+                each(about.failed(&error));
+                return None;
+            }
         };
-        database::check(&store, now, &mut each);
-        let renews = user::check_all(&store, now, &mut each);
-        timer::check(store.location(), renews, &mut each);
+        let opened = Store::open(path, timeout).and_then(|store| {
+            store.keep_statements()?;
+            Ok((store, clock()?))
+        });
+        let opened = opened.map_err(|error| each(about.failed(&error))).ok();
+        database::check_files(&location, opened.as_ref().map(|(store, _)| store), &mut each);
+        let (store, now) = opened?;
+        database::check(&store, now, clock, &mut each);
+        let renewed = user::check_all(&store, now, &mut each);
+        timer::check(&location, renewed, &mut each);
+        Some(Authority { store, clock })
     }
 }
 
-impl Check {
-    fn ok(check: &'static str, subject: &str, message: impl Into<String>) -> Self {
+/// A check, and what it looks at.
+#[derive(Clone, Copy)]
+struct About<'a>(&'static str, &'a str);
+
+impl About<'_> {
+    fn ok(self, message: impl Into<String>) -> Check {
+        let About(check, subject) = self;
         Check { check, subject: subject.to_owned(), status: Health::Ok, message: message.into(), hint: None }
     }
 
-    fn warning(
-        check: &'static str,
-        subject: &str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        let hint = Some(hint.into());
-        Check { status: Health::Warning, hint, ..Check::ok(check, subject, message) }
+    fn warning(self, message: impl Into<String>, hint: impl Into<String>) -> Check {
+        Check { status: Health::Warning, hint: Some(hint.into()), ..self.ok(message) }
     }
 
-    fn problem(
-        check: &'static str,
-        subject: &str,
-        message: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Check { status: Health::Problem, ..Check::warning(check, subject, message, hint) }
+    fn problem(self, message: impl Into<String>, hint: impl Into<String>) -> Check {
+        Check { status: Health::Problem, ..self.warning(message, hint) }
     }
 
     /// That it could not be done.
-    fn failed(check: &'static str, subject: &str, error: &Error) -> Self {
+    fn failed(self, error: &Error) -> Check {
         let hint = error.what_to_do().map(str::to_owned);
-        Check { hint, ..Check::problem(check, subject, error.to_string(), "") }
+        Check { status: Health::Problem, hint, ..self.ok(error.to_string()) }
     }
 
-    fn obstructed(check: &'static str, subject: &str, obstacle: Obstacle) -> Self {
-        Check::problem(check, subject, obstacle.reason, obstacle.hint)
+    /// What was found, or that it could not be done.
+    fn of(self, found: Result<Check>) -> Check {
+        found.unwrap_or_else(|error| self.failed(&error))
     }
 }
 
-/// What was found, or that it could not be.
-fn told(check: &'static str, subject: &str, found: Result<Check>) -> Check {
-    found.unwrap_or_else(|error| Check::failed(check, subject, &error))
+/// `path` as a shell reads it as one word.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:=,".contains(c);
+    if path.chars().all(is_plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }

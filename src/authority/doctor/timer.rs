@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use super::{Check, Each, told};
+use super::{About, Check, Each};
 use crate::error::{Code, Error, Result};
 use crate::patience::{A_WHILE, within};
 use crate::store::Location;
@@ -17,36 +17,45 @@ const BOOTED: &str = "/run/systemd/system";
 
 /// Checks that it renews the keys in this database, of so many users.
 pub fn check(location: &Location, renewed: u64, each: Each<'_>) {
-    let found = if renewed == 0 {
-        Ok(Check::ok("timer", TIMER, "nobody has a renewal age"))
+    let about = About("timer", TIMER);
+    each(if renewed == 0 {
+        about.ok("nobody has a renewal age")
     } else if !Path::new(BOOTED).exists() {
-        Ok(Check::ok("timer", TIMER, "there is no systemd here, and nothing is known of cron"))
+        about.ok("there is no systemd here, and nothing is known of cron")
     } else {
-        look(location, renewed)
-    };
-    each(told("timer", TIMER, found));
+        about.of(look(about, location, renewed))
+    });
 }
 
-fn look(location: &Location, renewed: u64) -> Result<Check> {
+fn look(about: About<'_>, location: &Location, renewed: u64) -> Result<Check> {
+    const CRON: &str = "or a line for cron: the README has both";
+    let of_users = format!("nothing is known to renew the keys of {renewed} users in this database");
+    if property(TIMER, "LoadState")? == "not-found" {
+        return Ok(about.warning(
+            format!("it is not installed, and {of_users}"),
+            format!("install the package, {CRON}"),
+        ));
+    }
     let environment = property(SERVICE, "Environment")?;
-    let served = environment.split(' ').find_map(|said| said.strip_prefix("APIKEY_DB=")).unwrap_or(DATABASE);
+    let served = database_in(&environment).unwrap_or(DATABASE);
     let is_served = Location::new(Path::new(served)).is_ok_and(|served| served.path() == location.path());
     if !is_served {
-        let message = format!(
-            "{SERVICE} renews the keys in {served}, and nothing is known to renew those in this database"
-        );
-        let hint = format!("systemctl edit {SERVICE}: in the unit it says how; or a line for cron");
-        return Ok(Check::warning("timer", TIMER, message, hint));
+        let message = format!("{SERVICE} renews the keys in {served}, and {of_users}");
+        return Ok(about.warning(message, format!("systemctl edit {SERVICE}, {CRON}")));
     }
     let (enabled, active) = (property(TIMER, "UnitFileState")?, property(TIMER, "ActiveState")?);
     Ok(if (enabled.as_str(), active.as_str()) == ("enabled", "active") {
-        Check::ok("timer", TIMER, format!("it renews the keys of {renewed} users"))
+        about.ok(format!("it renews the keys of {renewed} users"))
     } else {
-        let state =
-            if enabled.is_empty() { "not installed".to_owned() } else { format!("{enabled} and {active}") };
-        let message = format!("it is {state}, and nothing is known to renew the keys of {renewed} users");
-        Check::problem("timer", TIMER, message, format!("systemctl enable --now {TIMER}"))
+        let message = format!("it is {enabled} and {active}, and {of_users}");
+        about.problem(message, format!("systemctl enable --now {TIMER}"))
     })
+}
+
+/// The database that `environment` names, as systemctl(1) prints that: with quotes around what has a blank.
+fn database_in(environment: &str) -> Option<&str> {
+    let (before, after) = environment.split_once("APIKEY_DB=")?;
+    after.split(if before.ends_with('"') { '"' } else { ' ' }).next()
 }
 
 fn property(unit: &'static str, name: &'static str) -> Result<String> {

@@ -1,19 +1,19 @@
 //! What each user has: the end of the current key, its renewal, the reload command, the key file; and every delivery
 //! that is under way.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::key_file::{Found, look_at};
-use super::{Check, Each};
+use super::key_file::{Folders, Found};
+use super::{About, Check, Each, quoted};
 use crate::delivery::{Delivery, End, State, look};
-use crate::error::{Error, Result};
-use crate::key_file::KeyFile;
+use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
+use crate::key_file::{KeyFile, Stage};
 use crate::patience::{A_WHILE, within};
 use crate::settings::{Reload, Settings};
-use crate::store::{Pending, Record, Status, Store};
+use crate::store::{Pending, Record, Store};
 use crate::timestamp::Timestamp;
+use crate::trust::Obstacle;
 use crate::user::User;
 
 /// Users whose keys are looked up at a time.
@@ -21,6 +21,8 @@ const AT_A_TIME: u32 = 500;
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// The package's timer comes each hour.
 const LATE: Duration = Duration::from_secs(60 * 60);
+/// Looks at a file beside somebody who replaces it again and again.
+const LOOKS: u32 = 5;
 
 /// What is known of a user who has a current key.
 struct Known {
@@ -34,37 +36,38 @@ struct Known {
 /// Checks every user who has a current key, and every delivery. Returns how many users are renewed.
 pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> u64 {
     let database = store.location().path().display().to_string();
-    let (mut renewed, mut last, mut folders) = (0, String::new(), HashSet::new());
+    let (mut renewed, mut last, mut folders) = (0, Vec::new(), Folders::default());
     loop {
         let users = match store.read_beside_writers(now, |snapshot| snapshot.users_after(&last, AT_A_TIME)) {
             Ok(users) => users,
             Err(error) => {
-                each(Check::failed("key", &database, &error));
+                each(About("key", &database).failed(&error));
                 break;
             }
         };
         let Some(newest) = users.last() else { break };
         for name in &users {
-            match known(store, now, name) {
+            let name = String::from_utf8_lossy(name);
+            match known(store, now, &name) {
                 Ok(None) => {}
                 Ok(Some(known)) => {
                     renewed += u64::from(known.settings.renew_after.is_some());
-                    check(store, now, &known, &mut folders, each);
+                    check(store, now, known, &mut folders, each);
                 }
-                Err(error) => each(Check::failed("key", name, &error)),
+                Err(error) => each(About("key", &name).failed(&error)),
             }
         }
-        last = newest.clone();
+        last.clone_from(newest);
     }
-    match store.read_beside_writers(now, |snapshot| snapshot.pending()) {
-        Ok(pending) => pending.into_iter().for_each(|pending| each(delivery(store, now, pending))),
-        Err(error) => each(Check::failed("delivery", &database, &error)),
-    }
+    deliveries(store, now, each).unwrap_or_else(|error| each(About("delivery", &database).failed(&error)));
     renewed
 }
 
 fn known(store: &Store, now: Timestamp, name: &str) -> Result<Option<Known>> {
-    let user: User = name.parse()?;
+    let user: User = name.parse().map_err(|_| {
+        let message = "there is a current key whose user is none: the row makes no sense";
+        Error::new(Code::DbError, message).hint("restore the database from a backup")
+    })?;
     store.read_beside_writers(now, |snapshot| {
         let Some(key) = snapshot.current(&user)? else { return Ok(None) };
         let (settings, due_at) = snapshot.settings_and_due(&user)?;
@@ -73,116 +76,150 @@ fn known(store: &Store, now: Timestamp, name: &str) -> Result<Option<Known>> {
     })
 }
 
-fn check(store: &Store, now: Timestamp, known: &Known, folders: &mut HashSet<PathBuf>, each: Each<'_>) {
-    let Known { user, settings, .. } = known;
-    each(end(now, known));
-    if settings.renew_after.is_some() {
-        each(renewal(now, known));
+fn check(store: &Store, now: Timestamp, known: Known, folders: &mut Folders, each: Each<'_>) {
+    each(end(now, &known));
+    if known.settings.renew_after.is_some() {
+        each(renewal(now, &known));
     }
-    if let Some(reload) = &settings.reload {
-        each(told_by(store, user, reload));
+    if let Some(reload) = &known.settings.reload {
+        each(reload_runs(store, &known.user, reload));
     }
-    let Some(file) = &settings.key_file else { return };
-    let folder = PathBuf::from(file.path()).parent().map(PathBuf::from).unwrap_or_default();
-    let (found, stages) = look_at(file, known.key.key_hash, folders.insert(folder));
-    // What is in it while a delivery is under way, that says.
-    if !known.is_delivered_to {
-        each(key_file(user, file, found));
-    }
-    for stage in stages {
-        let key = store.with_prefix(stage.prefix, now);
-        if key.is_ok_and(|key| key.is_none_or(|key| key.stored != Status::Pending)) {
-            let subject = stage.path.display().to_string();
-            let message = format!(
-                "a delivery that was killed has left it, with a key that is not accepted as {}",
-                stage.prefix
-            );
-            each(Check::warning("stage", &subject, message, format!("rm {subject}")));
+    let user = known.user.clone();
+    let mut latest = Some(known);
+    for looked in 1..=LOOKS {
+        // What is in the file while a delivery is under way, that says.
+        let Some(Known { key, settings, is_delivered_to: false, .. }) = latest else { return };
+        let Some(file) = settings.key_file else { return };
+        let (found, stages) = folders.look_at(&file, key.key_hash);
+        stages.iter().for_each(|stage| left_behind(store, now, stage, each));
+        // It may have been replaced since it was looked up whose key is in it.
+        latest = self::known(store, now, user.as_str()).ok().flatten();
+        let is_same =
+            latest.as_ref().is_some_and(|latest| latest.key.prefix == key.prefix && !latest.is_delivered_to);
+        if is_same || looked == LOOKS {
+            return each(key_file(store, now, &user, &file, found));
         }
+    }
+}
+
+fn left_behind(store: &Store, now: Timestamp, stage: &Stage, each: Each<'_>) {
+    let looked = store.read_beside_writers(now, |snapshot| snapshot.is_key_file(&stage.key_file));
+    let is_pending = store.read_beside_writers(now, |snapshot| {
+        Ok::<_, Error>(snapshot.pending()?.iter().any(|pending| pending.key.prefix == stage.prefix))
+    });
+    if let (Ok(true), Ok(false)) = (looked, is_pending) {
+        let subject = stage.path.display().to_string();
+        let message =
+            "a delivery that was killed has left it; none that is under way in this database is its";
+        let hint = format!("the next delivery to that file removes it; or: rm {}", quoted(&stage.path));
+        each(About("stage", &subject).warning(message, hint));
     }
 }
 
 fn end(now: Timestamp, known: &Known) -> Check {
     let Known { user, key, due_at, .. } = known;
-    let subject = user.as_str();
-    let Some(end) = key.expires_at else {
-        return Check::ok("end", subject, "its key does not end by itself");
-    };
+    let about = About("end", user.as_str());
+    let Some(end) = key.expires_at else { return about.ok("its key does not end by itself") };
     let (message, hint) = (format!("{} ends on {end}", key.prefix), format!("apikey refresh {user}"));
     if end <= now {
-        Check::problem("end", subject, format!("{} has expired on {end}", key.prefix), hint)
+        about.problem(format!("{} has expired on {end}", key.prefix), hint)
     } else if due_at.is_some_and(|due_at| due_at < end) {
-        Check::ok("end", subject, format!("{message}, and is renewed before"))
+        about.ok(format!("{message}, and is renewed before"))
     } else if end.since(now).is_some_and(|left| left <= SOON) {
-        Check::warning("end", subject, message, hint)
+        about.warning(message, hint)
     } else {
-        Check::ok("end", subject, message)
+        about.ok(message)
     }
 }
 
 fn renewal(now: Timestamp, known: &Known) -> Check {
     let Known { user, key, due_at, .. } = known;
-    let subject = user.as_str();
+    let about = About("renewal", user.as_str());
     match due_at {
         Some(due_at) if now.since(*due_at).is_some_and(|late| late >= LATE) => {
             let message = format!("{} was due on {due_at}, and was not renewed", key.prefix);
-            Check::problem("renewal", subject, message, format!("apikey renew {user}"))
+            about.problem(message, format!("apikey renew {user}"))
         }
-        Some(due_at) => Check::ok("renewal", subject, format!("{} is renewed from {due_at} on", key.prefix)),
+        Some(due_at) => about.ok(format!("{} is renewed from {due_at} on", key.prefix)),
         None => {
             let message = format!("it has a renewal age, and nothing says when {} is due", key.prefix);
-            Check::problem("renewal", subject, message, format!("apikey ensure {user}"))
+            about.problem(message, format!("apikey refresh {user}"))
         }
     }
 }
 
-fn told_by(store: &Store, user: &User, reload: &Reload) -> Check {
-    let (check, subject) = ("reload", user.as_str());
-    let hint = format!("say it again: apikey edit {user} --reload COMMAND");
+fn reload_runs(store: &Store, user: &User, reload: &Reload) -> Check {
+    let about = About("reload", user.as_str());
     match store.location().is_shared() {
-        Err(error) => Check::failed(check, subject, &error),
+        Err(error) => about.failed(&error),
         Ok(true) => {
             let message = "its reload command is not run: others may write the database";
-            Check::problem(check, subject, message, hint)
+            about.problem(message, "give the database to who runs apikey, and let nobody else write it")
         }
         Ok(false) if !reload.is_of_this_machine() => {
             let message = "its reload command is not run: it was set on another machine";
-            Check::problem(check, subject, message, hint)
+            about.problem(message, format!("say it again: apikey edit {user} --reload COMMAND"))
         }
-        Ok(false) => Check::ok(check, subject, "its reload command was set on this machine"),
+        Ok(false) => about.ok("its reload command was set on this machine"),
     }
 }
 
-fn key_file(user: &User, file: &KeyFile, found: Found) -> Check {
-    let (check, subject) = ("key file", file.path());
+fn key_file(store: &Store, now: Timestamp, user: &User, file: &KeyFile, found: Found) -> Check {
+    let about = About("key file", file.path());
     let ensure = format!("apikey ensure {user}");
-    let problem = |message: &str, hint: String| Check::problem(check, subject, message, hint);
     match found {
-        Found::Right => Check::ok(check, subject, format!("it holds the key of {user}")),
+        Found::Right => about.ok(format!("it holds the key of {user}")),
         Found::Differs { what, was_open: true } => {
             let hint = format!("{ensure}; or, with a new key, apikey refresh {user} --revoke-first");
-            problem(&format!("its {what} let more read the key of {user} than should"), hint)
+            about.problem(format!("its {what} let more read the key of {user} than should"), hint)
         }
-        Found::Differs { what, .. } => {
-            Check::warning(check, subject, format!("its {what} is not as kept"), ensure)
-        }
+        Found::Differs { what, .. } => about.warning(format!("its {what} is not as kept"), ensure),
         Found::OtherForm => {
-            problem(&format!("it holds the key of {user} in another form than is kept"), ensure)
+            about.problem(format!("it holds the key of {user} in another form than is kept"), ensure)
         }
-        Found::Nothing => problem(&format!("there is no key of {user} in it"), ensure),
-        Found::OtherKey => problem(&format!("it holds another key than the current one of {user}"), ensure),
-        Found::Obstructed(obstacle) => Check::obstructed(check, subject, obstacle),
+        Found::Nothing => about.problem(format!("there is no key of {user} in it"), ensure),
+        Found::Other(prefix) => match other_s(store, now, user, prefix) {
+            Some(other) => about.problem(
+                format!("it holds {prefix} of {other}, and is to hold the key of {user}"),
+                format!("say where one of them goes: apikey ensure {user} --key-file PATH"),
+            ),
+            None => {
+                about.problem(format!("it holds {prefix}, which is not the current key of {user}"), ensure)
+            }
+        },
+        Found::Obstructed(Obstacle { reason, hint }) => about.problem(reason, hint),
     }
 }
 
-/// Where a delivery stands. Its file system may not answer.
-fn delivery(store: &Store, now: Timestamp, pending: Pending) -> Check {
+/// Whose accepted key it is, where that is another's.
+fn other_s(store: &Store, now: Timestamp, user: &User, prefix: Prefix) -> Option<User> {
+    let key = store.with_prefix(prefix, now).ok()??;
+    (key.status.is_accepted() && key.user != *user).then_some(key.user)
+}
+
+fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<()> {
+    let (pending, users) = store.read_beside_writers(now, |snapshot| {
+        Ok::<_, Error>((snapshot.pending()?, snapshot.users_with_pending()?))
+    })?;
+    let is_known = |name: &String| pending.iter().any(|pending| pending.key.user.as_str() == name);
+    for name in users.iter().filter(|name| !is_known(name)) {
+        let message = "a key is on its way to its file, and the rest that is known of it makes no sense";
+        each(About("delivery", name).problem(message, format!("apikey refresh {name} --revoke-first")));
+    }
+    let mut is_silent = false;
+    for pending in pending {
+        each(delivery(store, now, pending, &mut is_silent));
+    }
+    Ok(())
+}
+
+/// Where a delivery stands. Its file system may not answer: then the others are not waited for either.
+fn delivery(store: &Store, now: Timestamp, pending: Pending, is_silent: &mut bool) -> Check {
     let (user, prefix) = (pending.key.user.clone(), pending.key.prefix);
-    let subject = user.to_string();
-    let unanswered = format!("{prefix} is on its way to a file system that does not answer");
+    let about = About("delivery", user.as_str());
     let (database, hint) = (store.location().path().to_owned(), format!("apikey ensure {user}"));
-    let interrupted = |what: String| Check::warning("delivery", &subject, what, hint.clone());
-    let standing = within(A_WHILE, move || {
+    let patience = if *is_silent { Duration::from_millis(100) } else { A_WHILE };
+    let standing = within(patience, move || {
         let store = Store::open(&database, Duration::ZERO)?;
         let end = match look(&store, &pending, now)? {
             State::Staged(_) | State::InPlace(_) => End::Finished,
@@ -194,17 +231,22 @@ fn delivery(store: &Store, now: Timestamp, pending: Pending) -> Check {
     });
     let delivery = match standing {
         Ok(Some(Ok(delivery))) => delivery,
-        Ok(Some(Err(error))) => return Check::failed("delivery", &subject, &error),
+        Ok(Some(Err(error))) => return about.failed(&error),
         Ok(None) | Err(_) => {
-            let hint = format!("see to that, or apikey revoke {user}");
-            return Check::problem("delivery", &subject, unanswered, hint);
+            *is_silent = true;
+            let message = format!("{prefix} is on its way to a file system that does not answer");
+            return about.problem(message, format!("see to that, or: apikey revoke {user}"));
         }
     };
     let what_to_do = delivery.what_to_do().unwrap_or_default();
     match delivery.end {
-        End::Finished => interrupted(format!("{prefix} is under way to its file, or was interrupted there")),
-        End::Undone => interrupted(format!("{prefix} is lost on its way to its file, or has expired there")),
-        End::AwaitsReload(_) => Check::warning("delivery", &subject, delivery.to_string(), what_to_do),
-        End::Stuck(_) => Check::problem("delivery", &subject, delivery.to_string(), what_to_do),
+        End::Finished => {
+            about.warning(format!("{prefix} is under way to its file, or was interrupted there"), hint)
+        }
+        End::Undone => {
+            about.warning(format!("{prefix} is lost on its way to its file, or has expired there"), hint)
+        }
+        End::AwaitsReload(_) => about.warning(delivery.to_string(), what_to_do),
+        End::Stuck(_) => about.problem(delivery.to_string(), what_to_do),
     }
 }

@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
 
-use crate::authority::{Check, Health, Metrics};
+use crate::authority::{Authority, Check, Health, Metrics};
 use crate::cli::args::Global;
 use crate::cli::json;
 use crate::cli::output::Output;
@@ -20,7 +20,7 @@ use crate::timestamp::Timestamp;
 /// renewal of each current key, at each key file (there, whose, with which mode, in which form, with the current
 /// key), at reload commands that would not run, at deliveries under way and what killed ones left, and at the timer
 /// that renews. Problems come first, each with what to do about it, then warnings, then one line for what is well.
-/// It changes nothing, and finds all, not the first.
+/// It changes no key, no setting and no key file, and finds all, not the first.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Doctor {
@@ -54,19 +54,30 @@ pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
             _ => {}
         }
     };
+    let metrics_written = |database: &Path, opened: Option<&Authority>, metrics: &Metrics| match &args.metrics
+    {
+        Some(path) => metrics.write(database, opened, Timestamp::now()?, path),
+        None => Ok(()),
+    };
+    let written;
     if output.is_json() {
-        json::write_array(output, "checks", |each| {
-            let mut written = Ok(());
-            global.doctor(|check| {
+        let mut checks = Ok(());
+        let mut opened = None;
+        let printed = json::write_array(output, "checks", |each| {
+            opened = Some(global.doctor(|check| {
                 note(&check);
-                if written.is_ok() {
-                    written = each(check);
+                if checks.is_ok() {
+                    checks = each(check);
                 }
-            })?;
-            written
-        })?;
+            })?);
+            checks
+        });
+        let (database, opened) = opened.unwrap_or_default();
+        written = metrics_written(&database, opened.as_deref(), &metrics);
+        printed?;
     } else {
-        global.doctor(|check| note(&check))?;
+        let (database, opened) = global.doctor(|check| note(&check))?;
+        written = metrics_written(&database, opened.as_deref(), &metrics);
         bad.sort_by_key(|check: &Check| Reverse(check.status));
         let mut text: String = bad.iter().map(lines).collect();
         if well > 0 {
@@ -75,14 +86,15 @@ pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
         }
         output.text(&text)?;
     }
-    if let Some(path) = &args.metrics {
-        metrics.write(global.open().ok().as_deref(), Timestamp::now()?, path)?;
-    }
-    match problems {
-        0 => Ok(()),
-        1 => Err(Error::new(Code::Problems, "there is a problem")),
-        more => Err(Error::new(Code::Problems, format!("there are {more} problems"))),
-    }
+    let problems = match problems {
+        0 => return written,
+        1 => "there is a problem".to_owned(),
+        more => format!("there are {more} problems"),
+    };
+    Err(match written {
+        Ok(()) => Error::new(Code::Problems, problems),
+        Err(error) => Error::new(Code::Problems, format!("{problems}; and {error}")),
+    })
 }
 
 /// Two lines: what is wrong, with what; and what to do about it.
