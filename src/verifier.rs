@@ -1,7 +1,8 @@
 //! Whether a key is accepted: for a service that was sent one.
 
+use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::Result;
 use crate::key::Key;
@@ -12,7 +13,12 @@ use crate::timestamp::Timestamp;
 #[derive(Debug)]
 pub struct Verifier {
     store: Store,
+    /// When it was last seen that the database is still the one at its path.
+    seen: Cell<Instant>,
 }
+
+/// As long a database that was replaced by another file may go unnoticed.
+const UNNOTICED: Duration = Duration::from_secs(1);
 
 /// What became of a key that was presented.
 #[derive(Clone, Debug)]
@@ -38,7 +44,7 @@ impl Verifier {
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
         let store = Store::open(path, timeout)?;
         store.check()?;
-        Ok(Verifier { store })
+        Ok(Verifier { store, seen: Cell::new(Instant::now()) })
     }
 
     /// Whether `text`, to the byte, is a key that is accepted at `now`. Reads only.
@@ -62,7 +68,14 @@ impl Verifier {
     }
 
     /// Whether `key` is accepted at `now`. Reads only.
+    ///
+    /// Fails with [`Code::DbUnavailable`](crate::Code::DbUnavailable), a second later at the latest, where another
+    /// file lies at the database's path, a backup that was restored: what is open still is the old one.
     pub fn verify_key(&self, key: &Key, now: Timestamp) -> Result<Verdict> {
+        if self.seen.get().elapsed() >= UNNOTICED {
+            self.store.check_is_in_place()?;
+            self.seen.set(Instant::now());
+        }
         Ok(match self.store.find(key, now)? {
             Some(record) if record.status.is_accepted() => Verdict::Accepted(record),
             Some(record) => Verdict::Refused(record),

@@ -137,3 +137,27 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     assert!(finished.was_waiting && content() == waiting, "a third key was issued");
     assert!(service.heard[0].ends_with("but its reader is not told yet"), "{:?}", service.heard);
 }
+
+#[test]
+fn a_service_that_was_left_running_notices_that_a_backup_was_restored() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    authority.create(&order("alice", Changes::default()), &mut service).unwrap();
+    let backup = authority.backup(&folder.path().join("backup.db")).unwrap();
+    assert_eq!(backup.keys, 1);
+    let verifier = Verifier::open(&path, Duration::ZERO).unwrap();
+    let verify = || verifier.verify(service.keys[0].as_bytes(), now());
+    assert!(matches!(verify().unwrap(), Verdict::Accepted(_)));
+    // As the README says.
+    for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
+        std::fs::rename(folder.path().join(name), folder.path().join(format!("away-{name}"))).unwrap();
+    }
+    std::fs::rename(backup.path, &path).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    for _ in 0..2 {
+        assert_eq!(verify().unwrap_err().code(), Code::DbUnavailable);
+    }
+    let anew = Verifier::open(&path, Duration::ZERO).unwrap();
+    assert!(matches!(anew.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Accepted(_)));
+}

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use rusqlite::params;
+use rusqlite::{FileControl, params};
 
 use super::open::{Checkpoint, checkpoint};
 use super::record::time;
 use super::{Snapshot, Store};
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::timestamp::Timestamp;
 
 /// How large a database is.
@@ -40,6 +40,21 @@ impl Store {
             free: number("freelist_count")?,
             in_log: u64::try_from(log.in_log).unwrap_or(0),
         })
+    }
+
+    /// Checks that the database is the file at its path, and no other was put there.
+    pub fn check_is_in_place(&self) -> Result<()> {
+        let mut has_moved = 0;
+        let asked = self.connection()?.file_control(Some(c"main"), FileControl::HasMoved(&mut has_moved));
+        asked.map_err(|error| self.failed(&error))?;
+        match has_moved {
+            0 => Ok(()),
+            _ => Err(Error::new(
+                Code::DbUnavailable,
+                format!("another file lies at {} than the one that is open", self.location.path().display()),
+            )
+            .hint("open it again")),
+        }
     }
 
     /// Whether it is written through a log: one that was restored is not, until it is written.

@@ -92,11 +92,14 @@ fn check(store: &Store, now: Timestamp, known: Known, folders: &mut Folders, eac
         let Some(file) = settings.key_file else { return };
         let (found, stages) = folders.look_at(&file, key.key_hash);
         stages.iter().for_each(|stage| left_behind(store, now, stage, each));
+        if matches!(found, Found::Right) || looked == LOOKS {
+            return each(key_file(store, now, &user, &file, found));
+        }
         // It may have been replaced since it was looked up whose key is in it.
         latest = self::known(store, now, user.as_str()).ok().flatten();
         let is_same =
             latest.as_ref().is_some_and(|latest| latest.key.prefix == key.prefix && !latest.is_delivered_to);
-        if is_same || looked == LOOKS {
+        if is_same {
             return each(key_file(store, now, &user, &file, found));
         }
     }
