@@ -4,14 +4,12 @@
 //! is on the disk, and only where nothing has that name. A run that was killed leaves no more than that, and
 //! perhaps SQLite's journal of it.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
-use crate::random;
 use crate::store::{Location, Store};
 
 /// What the name gets more until the copy is whole, in bytes: two dots and a number, and where SQLite has a journal of
@@ -52,11 +50,9 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
     if folder.status(name).map_err(failed)?.is_some() {
         return Err(already_there());
     }
-    let mut number = [0; 6];
-    random::fill(&mut number)?;
-    let number = hex::encode(number);
-    let [stage, journal] =
-        ["", "-journal"].map(|end| OsString::from(format!(".{}.{number}{end}", name.display())));
+    let stage = Folder::unused_name(name)?;
+    let mut journal = stage.clone();
+    journal.push("-journal");
     let file = folder.create(&stage).map_err(failed)?;
     let copy = || {
         let keys = store.copy_into(&path.with_file_name(&stage), &path)?;

@@ -19,6 +19,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use crate::error::{Code, Error};
+use crate::random;
 use crate::trust::{Links, Obstacle, Trusted, Unresolved, folder_and_name, resolve, what_to_do};
 
 const ONLY_A_FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
@@ -69,6 +70,13 @@ impl Folder {
         })?;
         let opened = Folder::open(&resolved, Trusted::with([None; 3])).map_err(forbidden)?;
         Ok((opened, resolved.join(name)))
+    }
+
+    /// A name beside `name` that nothing has: `.NAME.` and 12 hex digits that are drawn.
+    pub fn unused_name(name: &OsStr) -> crate::error::Result<OsString> {
+        let mut number = [0; 6];
+        random::fill(&mut number)?;
+        Ok(format!(".{}.{}", name.display(), hex::encode(number)).into())
     }
 
     /// Whether it is the one at `path`, by whichever name.

@@ -47,14 +47,13 @@ impl Store {
         let mut has_moved = 0;
         let asked = self.connection()?.file_control(Some(c"main"), FileControl::HasMoved(&mut has_moved));
         asked.map_err(|error| self.failed(&error))?;
-        match has_moved {
-            0 => Ok(()),
-            _ => Err(Error::new(
-                Code::DbUnavailable,
-                format!("another file lies at {} than the one that is open", self.location.path().display()),
-            )
-            .hint("open it again")),
+        // Where it cannot be looked at, as after a service gave up its rights, it is said to have moved, too.
+        if has_moved == 0 || !matches!(self.location.identity(), Ok(Some(_))) {
+            return Ok(());
         }
+        let database = self.location.path().display();
+        let message = format!("another file lies at {database} than the one that is open");
+        Err(Error::new(Code::DbUnavailable, message).hint("open it again"))
     }
 
     /// Whether it is written through a log: one that was restored is not, until it is written.
@@ -85,9 +84,9 @@ impl Snapshot<'_> {
     /// The next users, in order, who have a current key, be it expired.
     ///
     /// As bytes: a name that makes no sense is no reason to leave out the others.
-    pub fn users_after(&self, last: &[u8], most: u32) -> Result<Vec<Vec<u8>>> {
-        let sql = "SELECT CAST(user AS BLOB) FROM keys WHERE status = 'active' AND user > CAST(?1 AS TEXT) \
-                   ORDER BY user LIMIT ?2";
+    pub fn users_after(&self, last: Option<&[u8]>, most: u32) -> Result<Vec<Vec<u8>>> {
+        let sql = "SELECT CAST(user AS BLOB) FROM keys WHERE status = 'active' \
+                   AND (?1 IS NULL OR user > CAST(?1 AS TEXT)) ORDER BY user LIMIT ?2";
         self.all(sql, params![last, most], |row, _| row.get(0))
     }
 

@@ -10,6 +10,7 @@ use crate::key_file::{KeyFile, Stage, Target};
 use crate::patience::{A_WHILE, within};
 use crate::trust::Obstacle;
 
+const A_LITTLE: Duration = Duration::from_secs(1);
 /// A stage is in its place long before.
 const OLD: Duration = Duration::from_secs(60 * 60);
 
@@ -61,7 +62,9 @@ impl Folders {
                 stages.into_iter().filter(is_old).collect(),
             ))
         };
-        match within(A_WHILE, look) {
+        // Where one did not, the others are not waited for as long.
+        let patience = if self.silent.is_empty() { A_WHILE } else { A_LITTLE };
+        match within(patience, look) {
             Ok(Some(Ok(found))) => {
                 self.listed.insert(folder);
                 found

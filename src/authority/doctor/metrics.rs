@@ -5,7 +5,6 @@
 //! place whole. It names users, and no prefixes.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::Path;
@@ -44,13 +43,13 @@ impl Metrics {
         now: Timestamp,
         path: &Path,
     ) -> Result<()> {
-        let database = Location::new(database)?;
         // What of the keys makes no sense, a check has found.
         let text = self.text(authority, now).or_else(|_| self.text(None, now))?;
         let (folder, path) = Folder::of(path)?;
         let name = path.file_name().unwrap_or_default();
         let failed = |error: io::Error| Error::io(&error, "write", &path, Code::Usage);
-        if folder.is_at(database.folder()).map_err(failed)? && database.owns(name) {
+        let is_own = |place: Location| Ok(folder.is_at(place.folder())? && place.owns(name));
+        if Location::new(database).map_or(Ok(false), is_own).map_err(failed)? {
             let message = format!("{} belongs to the database, or would", path.display());
             return Err(Error::new(Code::Usage, message).hint("name another file"));
         }
@@ -58,9 +57,8 @@ impl Metrics {
             None => None,
             Some(_) => Some(ours(folder.read(name).map_err(failed)?, &path)?),
         };
-        let stage = OsString::from(format!(".{}.new", name.display()));
+        let stage = Folder::unused_name(name)?;
         let write = || {
-            folder.remove(&stage)?;
             let mut file = folder.create(&stage)?;
             if let Some(before) = &before {
                 fchown(&file, Some(before.uid()), Some(before.gid()))?;
@@ -132,7 +130,7 @@ fn ours(file: std::fs::File, path: &Path) -> Result<std::fs::Metadata> {
     let is_plain = found.is_file() && found.nlink() == 1;
     let is_ours = is_plain
         && file.take(FIRST_LINE.len() as u64).read_to_string(&mut first).is_ok()
-        && (first == FIRST_LINE || first.is_empty());
+        && first == FIRST_LINE;
     match is_ours {
         true => Ok(found),
         false => Err(Error::new(Code::Usage, format!("{} is not a file that doctor wrote", path.display()))

@@ -37,8 +37,8 @@ fn look(about: About<'_>, location: &Location, renewed: u64) -> Result<Check> {
         ));
     }
     let environment = property(SERVICE, "Environment")?;
-    let served = database_in(&environment).unwrap_or(DATABASE);
-    let is_served = Location::new(Path::new(served)).is_ok_and(|served| served.path() == location.path());
+    let served = database_in(&environment).unwrap_or_else(|| DATABASE.to_owned());
+    let is_served = Location::new(Path::new(&served)).is_ok_and(|served| served.path() == location.path());
     if !is_served {
         let message = format!("{SERVICE} renews the keys in {served}, and {of_users}");
         return Ok(about.warning(message, format!("systemctl edit {SERVICE}, {CRON}")));
@@ -53,9 +53,13 @@ fn look(about: About<'_>, location: &Location, renewed: u64) -> Result<Check> {
 }
 
 /// The database that `environment` names, as systemctl(1) prints that: with quotes around what has a blank.
-fn database_in(environment: &str) -> Option<&str> {
-    let (before, after) = environment.split_once("APIKEY_DB=")?;
-    after.split(if before.ends_with('"') { '"' } else { ' ' }).next()
+fn database_in(environment: &str) -> Option<String> {
+    let mut is_quoted = false;
+    let mut words = environment.split(|c| {
+        is_quoted ^= c == '"';
+        c == ' ' && !is_quoted
+    });
+    words.find_map(|word| word.trim_matches('"').strip_prefix("APIKEY_DB=").map(str::to_owned))
 }
 
 fn property(unit: &'static str, name: &'static str) -> Result<String> {
@@ -70,5 +74,23 @@ fn property(unit: &'static str, name: &'static str) -> Result<String> {
         Ok(Some(Ok(output))) => Err(cannot(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
         Ok(None) => Err(cannot("it does not answer".to_owned())),
         Ok(Some(Err(error))) | Err(error) => Err(cannot(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_found_in_an_environment_with_blanks_and_other_names() {
+        for (environment, database) in [
+            ("", None),
+            ("APIKEY_DB=/a/keys.db", Some("/a/keys.db")),
+            ("OLD_APIKEY_DB=/b APIKEY_DB=/a", Some("/a")),
+            (r#"A=1 "APIKEY_DB=/a b/keys.db" C=2"#, Some("/a b/keys.db")),
+            (r#""A=b APIKEY_DB=/b c" APIKEY_DB=/a"#, Some("/a")),
+        ] {
+            assert_eq!(database_in(environment).as_deref(), database, "{environment}");
+        }
     }
 }

@@ -1,17 +1,18 @@
 //! What each user has: the end of the current key, its renewal, the reload command, the key file; and every delivery
 //! that is under way.
 
+use std::thread;
 use std::time::Duration;
 
 use super::key_file::{Folders, Found};
-use super::{About, Check, Each, quoted};
+use super::{About, Check, Each, Health, quoted};
 use crate::delivery::{Delivery, End, State, look};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::key_file::{KeyFile, Stage};
 use crate::patience::{A_WHILE, within};
 use crate::settings::{Reload, Settings};
-use crate::store::{Pending, Record, Store};
+use crate::store::{Pending, Record, Snapshot, Store};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -23,6 +24,7 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const LATE: Duration = Duration::from_secs(60 * 60);
 /// Looks at a file beside somebody who replaces it again and again.
 const LOOKS: u32 = 5;
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What is known of a user who has a current key.
 struct Known {
@@ -36,16 +38,21 @@ struct Known {
 /// Checks every user who has a current key, and every delivery. Returns how many users are renewed.
 pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> u64 {
     let database = store.location().path().display().to_string();
-    let (mut renewed, mut last, mut folders) = (0, Vec::new(), Folders::default());
+    let (mut renewed, mut folders) = (0, Folders::default());
+    let mut last: Option<Vec<u8>> = None;
     loop {
-        let users = match store.read_beside_writers(now, |snapshot| snapshot.users_after(&last, AT_A_TIME)) {
+        let next = |snapshot: &Snapshot<'_>| snapshot.users_after(last.as_deref(), AT_A_TIME);
+        let users = match store.read_beside_writers(now, next) {
             Ok(users) => users,
             Err(error) => {
                 each(About("key", &database).failed(&error));
                 break;
             }
         };
-        let Some(newest) = users.last() else { break };
+        // An index that is damaged can lead back to where it began.
+        let Some(newest) = users.last().filter(|newest| Some(*newest) > last.as_ref()).cloned() else {
+            break;
+        };
         for name in &users {
             let name = String::from_utf8_lossy(name);
             match known(store, now, &name) {
@@ -57,7 +64,7 @@ pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> u64 {
                 Err(error) => each(About("key", &name).failed(&error)),
             }
         }
-        last.clone_from(newest);
+        last = Some(newest);
     }
     deliveries(store, now, each).unwrap_or_else(|error| each(About("delivery", &database).failed(&error)));
     renewed
@@ -207,11 +214,29 @@ fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<()> {
     let is_known = |name: &String| pending.iter().any(|pending| pending.key.user.as_str() == name);
     for name in users.iter().filter(|name| !is_known(name)) {
         let message = "a key is on its way to its file, and the rest that is known of it makes no sense";
-        each(About("delivery", name).problem(message, format!("apikey refresh {name} --revoke-first")));
+        let hint = match name.parse::<User>() {
+            Ok(user) => format!("apikey revoke {user}, and then apikey create {user}"),
+            Err(_) => "restore the database from a backup".to_owned(),
+        };
+        each(About("delivery", name).problem(message, hint));
     }
     let mut is_silent = false;
     for pending in pending {
-        each(delivery(store, now, pending, &mut is_silent));
+        let mut found = delivery(store, now, pending.clone(), &mut is_silent);
+        for _ in 0..2 {
+            if found.status == Health::Ok || is_silent {
+                break;
+            }
+            // Who is delivering it may have gone on while it was looked at.
+            thread::sleep(A_MOMENT);
+            let still = store.read_beside_writers(now, |snapshot| snapshot.pending_of(&pending.key.user))?;
+            if still.is_none_or(|still| still.key.prefix != pending.key.prefix) {
+                found = About("delivery", pending.key.user.as_str()).ok("one that was under way is over");
+                break;
+            }
+            found = delivery(store, now, pending.clone(), &mut is_silent);
+        }
+        each(found);
     }
     Ok(())
 }
