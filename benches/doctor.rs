@@ -7,25 +7,12 @@ use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
-use apikey::{Authority, Change, Changes, Issued, Key, KeyFilePath, Order, Recipient, Timestamp};
-use common::{Table, apikey, asked_for, folder, median, ms, ratio, time};
+use apikey::{Authority, Change, Changes, KeyFilePath, Order, Timestamp};
+use common::{Files, Table, apikey, asked_for, folder, median, ms, ratio, time};
 use rusqlite::Connection;
 
 const FILES: u32 = 10_000;
 const ROUNDS: usize = 5;
-
-/// Nobody: the keys go to files.
-struct Files;
-
-impl Recipient for Files {
-    fn check(&self, _: &[std::path::PathBuf]) -> apikey::Result<()> {
-        Ok(())
-    }
-
-    fn take(&mut self, _: &Key, _: &Issued) -> apikey::Result<()> {
-        Ok(())
-    }
-}
 
 fn main() -> Result<()> {
     if !asked_for()? {

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use apikey::{Authority, Change, Changes, Issued, Key, KeyFilePath, Order, Recipient, Timestamp};
+use apikey::{Authority, Change, Changes, KeyFilePath, Order, Timestamp};
 use common::{
-    Table, apikey, apikey_under, asked_for, database_with, folder, median, ms, peak_memory, ratio, run, time,
+    Files, Table, apikey, apikey_under, asked_for, database_with, folder, median, ms, peak_memory, ratio,
+    run, time,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -27,19 +28,6 @@ fn main() -> Result<()> {
         return Ok(());
     }
     run(&[("due", all_at_once), ("idle", none_is_due), ("memory", memory)])
-}
-
-/// Nobody: the keys go to files.
-struct Files;
-
-impl Recipient for Files {
-    fn check(&self, _: &[PathBuf]) -> apikey::Result<()> {
-        Ok(())
-    }
-
-    fn take(&mut self, _: &Key, _: &Issued) -> apikey::Result<()> {
-        Ok(())
-    }
 }
 
 /// A host where so many users have a key file, each in a folder of its own, and a renewal age.

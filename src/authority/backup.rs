@@ -15,8 +15,6 @@ use crate::store::{Location, Store};
 /// What the name gets more until the copy is whole, in bytes: two dots and a number, and where SQLite has a journal of
 /// it that is at the end of its own.
 const MARK: usize = 14;
-/// The longest name that SQLite can put `-journal` to.
-const LONGEST_NAME: usize = 247;
 
 /// A copy that was made.
 #[derive(Clone, Debug)]
@@ -38,12 +36,11 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
         return Err(usage("is not UTF-8").hint("name another file"));
     }
     let longer = path.as_os_str().len() + MARK;
-    if name.len() + MARK > LONGEST_NAME || longer > Location::LONGEST_PATH {
+    if name.len() + MARK > Location::LONGEST_NAME || longer > Location::LONGEST_PATH {
         return Err(usage("is too long for a database").hint("name a shorter one"));
     }
-    let location = store.location();
     let failed = |error: io::Error| Error::io(&error, "make the backup", &path, Code::DbError);
-    if folder.is_at(location.folder()).map_err(failed)? && location.owns(name) {
+    if store.location().owns_in(&folder, name).map_err(failed)? {
         return Err(usage("belongs to the database, or would").hint("name another file"));
     }
     let already_there = || usage("is there already").hint("name a new file: a backup takes no other's place");

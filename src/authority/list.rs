@@ -28,8 +28,8 @@ pub struct Filter {
 impl Filter {
     fn takes(&self, listed: &Listed, now: Timestamp) -> bool {
         let Listed { key, due_at, .. } = listed;
-        let ends = [key.expires_at, key.revoked_at].into_iter().flatten().min();
-        let ends_within = |time| ends.is_some_and(|end| now.checked_add(time).is_none_or(|then| end <= then));
+        let ends_within =
+            |time| key.until().is_some_and(|end| now.checked_add(time).is_none_or(|then| end <= then));
         let is_ago = |time: Timestamp, ago| now.since(time).is_some_and(|since| since >= ago);
         // What is on its way waits for a renewal to go on with it, whenever it was issued.
         let is_due = || due_at.is_some_and(|due_at| due_at <= now || key.stored == Status::Pending);

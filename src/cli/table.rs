@@ -84,7 +84,7 @@ fn cells(listed: &Listed, now: Timestamp) -> [String; COLUMNS] {
         printable(key.name.as_ref().map_or("-", Name::as_str)).into_owned(),
         key.status.as_str().to_owned(),
         moment(key.created_at, now),
-        time([key.expires_at, key.revoked_at].into_iter().flatten().min(), "never"),
+        time(key.until(), "never"),
         time(key.last_used_at, NOT_RECORDED),
     ]
 }

@@ -12,6 +12,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::io;
 use std::io::ErrorKind::NotFound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,13 +21,11 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use crate::error::{Code, Error, Result};
+use crate::key_file::Folder;
 use crate::trust::{
     Links, Obstacle, Trusted, Unresolved, WRITABLE_BY_GROUP, check_group_may_not_write,
     check_others_may_not_write, folder_and_name, look_at, resolve, what_to_do,
 };
-
-/// The longest name: a file system takes 255 bytes, with that suffix.
-const LONGEST_NAME: usize = 247;
 
 /// The folder a database lies in and its path, absolute and with no link on the way.
 #[derive(Clone, Debug)]
@@ -52,13 +51,15 @@ impl Location {
     /// The longest path of a database, absolute and with no link on the way, in bytes: SQLite takes 512 with its
     /// longest suffix, `-journal`.
     pub const LONGEST_PATH: usize = 504;
+    /// The longest name: a file system takes 255 bytes, with that suffix.
+    pub const LONGEST_NAME: usize = 247;
 
     /// Where `path` is. Its folder must be there; the database itself need not.
     pub fn new(path: &Path) -> Result<Self> {
         let (folder, name) = folder_and_name(path).ok_or_else(|| {
             Error::new(Code::DbUnavailable, format!("{} names a folder, not a database", path.display()))
         })?;
-        if name.len() > LONGEST_NAME {
+        if name.len() > Self::LONGEST_NAME {
             return Err(too_long(path));
         }
         // What others may do to the database's owner, they may not do to root.
@@ -113,6 +114,11 @@ impl Location {
     pub fn owns(&self, name: &OsStr) -> bool {
         let rest = name.as_bytes().strip_prefix(self.name().as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
+    }
+
+    /// The same of a name in this folder, whichever that is.
+    pub fn owns_in(&self, folder: &Folder, name: &OsStr) -> io::Result<bool> {
+        Ok(folder.is_at(&self.folder)? && self.owns(name))
     }
 
     /// Checks folders, database and side files as this module's page says; `None` where there is
@@ -213,9 +219,10 @@ fn forbidden(obstacle: Obstacle) -> Error {
 
 fn too_long(path: &Path) -> Error {
     let message = format!(
-        "{} is too long for a database: a path takes {} bytes, a name {LONGEST_NAME}",
+        "{} is too long for a database: a path takes {} bytes, a name {}",
         path.display(),
-        Location::LONGEST_PATH
+        Location::LONGEST_PATH,
+        Location::LONGEST_NAME,
     );
     Error::new(Code::DbUnavailable, message).hint("name a shorter one with --db")
 }

@@ -190,6 +190,11 @@ const KEY_FILE_COLUMNS: usize = 5;
 pub(super) const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
+    /// Until when it is, or was, accepted; `None` where only a command will end that.
+    pub fn until(&self) -> Option<Timestamp> {
+        Held::from(self).until()
+    }
+
     /// The record that a row of `key_columns!` is at the moment `now`.
     pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
         let id = parsed::<Uuid>(row, 2)?.filter(|id| id.get_version_num() == 7).ok_or_else(|| damaged(2))?;

@@ -29,13 +29,12 @@ pub fn check_files(location: &Location, store: Option<&Store>, each: Each<'_>) {
         each(about("database").ok(format!("it can be {may} by you")));
     }
     if path.exists() {
-        each(about("access").of(access(about("access"), path)));
+        each(about("access").by(|about| access(about, path)));
         // One that was restored has none until it is written.
         for suffix in ["-wal", "-shm"].into_iter().filter(|_| store.is_some_and(Store::has_log)) {
             let file = location.side_file(suffix);
             let subject = file.display().to_string();
-            let about = About("side file", &subject);
-            each(about.of(side_file(about, &file, path)));
+            each(About("side file", &subject).by(|about| side_file(about, &file, path)));
         }
     }
     let new = location.side_file("-new");
@@ -44,16 +43,16 @@ pub fn check_files(location: &Location, store: Option<&Store>, each: Each<'_>) {
         let message = "a run that was killed while it made a database has left it";
         each(About("side file", &subject).warning(message, format!("rm {}", quoted(&new))));
     }
-    each(about("space").of(space(about("space"), location.folder())));
+    each(about("space").by(|about| space(about, location.folder())));
 }
 
 /// Checks what the database says.
 pub fn check(store: &Store, now: Timestamp, clock: fn() -> Result<Timestamp>, each: Each<'_>) {
     let subject = store.location().path().display().to_string();
     let about = |check| About(check, &subject);
-    each(about("integrity").of(integrity(about("integrity"), store, now)));
-    each(about("size").of(size(about("size"), store)));
-    each(about("clock").of(is_past(about("clock"), store, now, clock)));
+    each(about("integrity").by(|about| integrity(about, store, now)));
+    each(about("size").by(|about| size(about, store)));
+    each(about("clock").by(|about| is_past(about, store, now, clock)));
 }
 
 fn look_at(path: &Path) -> Result<Metadata> {

@@ -18,7 +18,7 @@ const OLD: Duration = Duration::from_secs(60 * 60);
 pub enum Found {
     /// As it should be.
     Right,
-    /// It is not as it should be in this, and more could read it than should.
+    /// It is not as it should be in this; `was_open` where more could read it than should.
     Differs { what: String, was_open: bool },
     /// It holds the key in another form.
     OtherForm,

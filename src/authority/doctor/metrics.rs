@@ -48,7 +48,7 @@ impl Metrics {
         let (folder, path) = Folder::of(path)?;
         let name = path.file_name().unwrap_or_default();
         let failed = |error: io::Error| Error::io(&error, "write", &path, Code::Usage);
-        let is_own = |place: Location| Ok(folder.is_at(place.folder())? && place.owns(name));
+        let is_own = |place: Location| place.owns_in(&folder, name);
         if Location::new(database).map_or(Ok(false), is_own).map_err(failed)? {
             let message = format!("{} belongs to the database, or would", path.display());
             return Err(Error::new(Code::Usage, message).hint("name another file"));

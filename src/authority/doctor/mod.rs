@@ -118,9 +118,9 @@ impl About<'_> {
         Check { status: Health::Problem, hint, ..self.ok(error.to_string()) }
     }
 
-    /// What was found, or that it could not be done.
-    fn of(self, found: Result<Check>) -> Check {
-        found.unwrap_or_else(|error| self.failed(&error))
+    /// What `look` has found, or that it could not be done.
+    fn by(self, look: impl FnOnce(Self) -> Result<Check>) -> Check {
+        look(self).unwrap_or_else(|error| self.failed(&error))
     }
 }
 

@@ -23,7 +23,7 @@ pub fn check(location: &Location, renewed: u64, each: Each<'_>) {
     } else if !Path::new(BOOTED).exists() {
         about.ok("there is no systemd here, and nothing is known of cron")
     } else {
-        about.of(look(about, location, renewed))
+        about.by(|about| look(about, location, renewed))
     });
 }
 

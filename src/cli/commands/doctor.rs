@@ -101,7 +101,6 @@ pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
 fn lines(check: &Check) -> String {
     let Check { check, subject, status, message, hint } = check;
     let line = format!("{:<8} {check}, {subject}: {message}", status.as_str());
-    let hint =
-        hint.as_deref().filter(|hint| !hint.is_empty()).map(|hint| format!("         {}\n", printable(hint)));
+    let hint = hint.as_deref().map(|hint| format!("         {}\n", printable(hint)));
     format!("{}\n{}", printable(&line), hint.unwrap_or_default())
 }
