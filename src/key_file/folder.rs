@@ -5,16 +5,17 @@
 //! rename puts it in place, so that a reader sees the whole old content or the whole new one.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{File, Permissions};
+use std::fs::{File, Metadata, Permissions};
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, RenameFlags, openat, renameat, renameat2};
+use nix::fcntl::{
+    AT_FDCWD, AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat, openat2, renameat, renameat2,
+};
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
@@ -28,29 +29,49 @@ const ONLY_A_FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(O
 #[derive(Debug)]
 pub struct Folder(File);
 
-impl Folder {
+/// The folders above the one that was opened last, from the root down: who opens many goes through each once.
+#[derive(Debug, Default)]
+pub struct Way(Vec<(PathBuf, File, Metadata)>);
+
+impl Way {
     /// Opens the folder at `path`, absolute and with no link in it, one name at a time. Each folder is
     /// checked through the handle in which the next one is opened: nobody can swap what was checked.
-    pub fn open(path: &Path, trusted: Trusted) -> Result<Self, Obstacle> {
+    pub fn open(&mut self, path: &Path, trusted: Trusted) -> Result<Folder, Obstacle> {
         let failed = |error: io::Error| Obstacle {
             reason: format!("cannot open the folder {}: {error}", path.display()),
             hint: format!("{}, or use another folder", what_to_do(&error)),
         };
-        let open = |at: BorrowedFd<'_>, name: &Path, flags| {
-            openat(at, name, ONLY_A_FOLDER | flags, Mode::empty())
-                .map(File::from)
-                .map_err(|error| failed(error.into()))
+        let open = |walked: &[(PathBuf, File, Metadata)], at: &Path, flags| {
+            let opened = match (walked.last(), at.file_name()) {
+                (Some((_, above, _)), Some(name)) => {
+                    openat(above, name, ONLY_A_FOLDER | flags, Mode::empty())
+                }
+                _ => openat(AT_FDCWD, at, ONLY_A_FOLDER | flags, Mode::empty()),
+            };
+            opened.map(File::from).map_err(|error| failed(error.into()))
         };
-        let mut folder = open(AT_FDCWD, Path::new("/"), OFlag::O_PATH)?;
-        let mut walked = PathBuf::from("/");
-        for name in path.components().skip(1) {
-            trusted.check_way(&walked, &folder.metadata().map_err(failed)?)?;
-            folder = open(folder.as_fd(), name.as_ref(), OFlag::O_PATH)?;
-            walked.push(name);
+        let Way(walked) = self;
+        walked.truncate(walked.iter().take_while(|(at, ..)| path != at && path.starts_with(at)).count());
+        for (at, _, found) in &*walked {
+            trusted.check_way(at, found)?;
         }
-        let folder = open(folder.as_fd(), Path::new("."), OFlag::O_RDONLY)?;
+        let above: Vec<&Path> = path.ancestors().skip(1).collect();
+        for at in above.into_iter().rev().skip(walked.len()) {
+            let folder = open(walked, at, OFlag::O_PATH)?;
+            let found = folder.metadata().map_err(failed)?;
+            trusted.check_way(at, &found)?;
+            walked.push((at.to_owned(), folder, found));
+        }
+        let folder = open(walked, path, OFlag::O_RDONLY)?;
         trusted.check_folder(path, &folder.metadata().map_err(failed)?)?;
         Ok(Folder(folder))
+    }
+}
+
+impl Folder {
+    /// Opens the folder at `path`, absolute and with no link in it, likewise.
+    pub fn open(path: &Path, trusted: Trusted) -> Result<Self, Obstacle> {
+        Way::default().open(path, trusted)
     }
 
     /// The folder of a file that is to be written at `path`, and that path, absolute and with no link in it: they
@@ -92,6 +113,14 @@ impl Folder {
             Err(Errno::ENOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether something is mounted in this place, which cannot be replaced then: openat2(2) does not go there.
+    /// Where the kernel is older than that call, the rename will say so.
+    pub fn is_mount_point(&self, name: &OsStr) -> bool {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV);
+        matches!(openat2(&self.0, name, how), Err(Errno::EXDEV))
     }
 
     /// Opens a file to read it; no link is followed, and no FIFO waited for.

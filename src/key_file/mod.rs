@@ -20,7 +20,7 @@ use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 pub(crate) use self::amend::{Differs, Holding};
-pub(crate) use self::folder::Folder;
+pub(crate) use self::folder::{Folder, Way};
 pub(crate) use self::target::{Stage, Target};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};

@@ -7,7 +7,7 @@
 //!   of another key than the one it is named after.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use nix::sys::stat::SFlag;
 use nix::unistd::{Gid, Uid, fchown, geteuid};
 
-use super::{Content, Folder, KeyFile, Owner};
+use super::{Content, Folder, KeyFile, Owner, Way};
 use crate::key::{Key, KeyHash, Prefix};
 use crate::trust::{Obstacle, Trusted};
 
@@ -45,10 +45,15 @@ impl Target {
     /// Opens the folder of `key_file`. The file that is there may belong to one of the
     /// `previous_owners` too.
     pub fn open(key_file: &KeyFile, previous_owners: [Option<Owner>; 2]) -> Result<Self> {
+        Self::open_by(&mut Way::default(), key_file, previous_owners)
+    }
+
+    /// The same, for who opens many.
+    pub fn open_by(way: &mut Way, key_file: &KeyFile, previous_owners: [Option<Owner>; 2]) -> Result<Self> {
         let [one, other] = previous_owners;
         let owners = [key_file.owner, one, other].map(|owner| owner.map(|owner| owner.uid));
         let folder = key_file.path.parent().unwrap_or(Path::new("/"));
-        let folder = Folder::open(folder, Trusted::with(owners))?;
+        let folder = way.open(folder, Trusted::with(owners))?;
         Ok(Target { key_file: key_file.clone(), folder, owners })
     }
 
@@ -119,7 +124,7 @@ impl Target {
                 "{shown} belongs to uid {owner}, not to you or the owner asked for"
             )));
         }
-        if is_mount_point(path) {
+        if self.folder.is_mount_point(self.name()) {
             return Err(mounted(path));
         }
         Ok(true)
@@ -243,18 +248,6 @@ impl Target {
 
 fn is_regular(mode: u32) -> bool {
     mode & SFlag::S_IFMT.bits() == SFlag::S_IFREG.bits()
-}
-
-/// Whether something is mounted at `path`, which cannot be replaced then. Where /proc does not say,
-/// the rename will.
-fn is_mount_point(path: &Path) -> bool {
-    // proc_pid_mountinfo(5): the fifth field, with blanks and backslashes in octal.
-    let escapes = [('\\', "\\134"), (' ', "\\040"), ('\t', "\\011"), ('\n', "\\012")];
-    let escaped =
-        escapes.iter().fold(path.to_string_lossy().into_owned(), |path, (c, octal)| path.replace(*c, octal));
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // Hardly ever is it there at all.
-    table.contains(&escaped) && table.lines().any(|line| line.split(' ').nth(4) == Some(&escaped))
 }
 
 fn mounted(path: &Path) -> Obstacle {
