@@ -1,7 +1,7 @@
 //! Waiting for what may never come.
 
 use std::io;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -26,4 +26,30 @@ pub fn within<T: Send + 'static>(
     let (give, take) = sync_channel(0);
     thread::Builder::new().spawn(move || drop(give.send(work())))?;
     Ok(take.recv_timeout(timeout).ok())
+}
+
+/// Does `work` on each of `items` likewise, one after the other on one thread, and waits as long as `timeout` and
+/// up to as long again for each. Returns what came of them: of fewer where one was waited for in vain, and the rest
+/// was left.
+pub fn each_within<I: Send + 'static, T: Send + 'static>(
+    timeout: Duration,
+    items: Vec<I>,
+    mut work: impl FnMut(I) -> T + Send + 'static,
+) -> io::Result<Vec<T>> {
+    let (give, take) = channel();
+    // Who waits is woken once, and not for each.
+    let (working, is_over) = channel::<()>();
+    thread::Builder::new().spawn(move || {
+        let _working = working;
+        items.into_iter().try_for_each(|item| give.send(work(item)))
+    })?;
+    let mut done = Vec::new();
+    loop {
+        let is_over = is_over.recv_timeout(timeout) == Err(RecvTimeoutError::Disconnected);
+        let before = done.len();
+        done.extend(take.try_iter());
+        if is_over || done.len() == before {
+            return Ok(done);
+        }
+    }
 }

@@ -30,7 +30,7 @@ impl FromStr for User {
 
     /// Fails with [`Code::Usage`] on anything that is not a user.
     fn from_str(text: &str) -> Result<Self> {
-        if text.to_ascii_lowercase().parse::<Prefix>().is_ok() {
+        if text.len() == Prefix::LENGTH && text.to_ascii_lowercase().parse::<Prefix>().is_ok() {
             let message = "a user cannot be called what a key's prefix looks like, ak_ and 12 hex digits";
             return Err(Error::new(Code::Usage, message));
         }

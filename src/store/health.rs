@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use rusqlite::{FileControl, params};
+use rusqlite::{FileControl, Row, params};
 
 use super::open::{Checkpoint, checkpoint};
-use super::record::time;
+use super::record::{self, KEY_COLUMNS, Record, SETTINGS_COLUMNS, key_columns, settings_columns};
 use super::{Snapshot, Store};
 use crate::error::{Code, Error, Result};
+use crate::settings::Settings;
 use crate::timestamp::Timestamp;
+use crate::user::User;
 
 /// How large a database is.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +22,18 @@ pub struct Size {
     pub free: u64,
     /// Pages of the log.
     pub in_log: u64,
+}
+
+/// What is kept of a user who has a current key.
+pub struct Kept {
+    /// The current key, be it expired.
+    pub key: Record,
+    /// The settings in force.
+    pub settings: Settings,
+    /// From when on it is to be renewed.
+    pub due_at: Option<Timestamp>,
+    /// Another key is on its way into a file.
+    pub is_delivered_to: bool,
 }
 
 /// As many lines of what is damaged are told.
@@ -78,7 +92,7 @@ impl Snapshot<'_> {
     /// When a key was last issued by a renewal.
     pub fn last_renewal(&self) -> Result<Option<Timestamp>> {
         let sql = "SELECT max(at) FROM events WHERE event = 'issued' AND detail LIKE 'renew%'";
-        Ok(self.all(sql, (), |row, _| time(row, 0))?.into_iter().next().flatten())
+        Ok(self.all(sql, (), |row, _| record::time(row, 0))?.into_iter().next().flatten())
     }
 
     /// The next users, in order, who have a current key, be it expired.
@@ -90,10 +104,31 @@ impl Snapshot<'_> {
         self.all(sql, params![last, most], |row, _| row.get(0))
     }
 
+    /// The user's current key, be it expired, and what is kept of the user.
+    pub fn kept(&self, user: &User) -> Result<Option<Kept>> {
+        let sql = concat!(
+            "SELECT ",
+            key_columns!(),
+            ", ",
+            settings_columns!(),
+            ", due_at, EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'pending') \
+             FROM keys LEFT JOIN settings ON settings.user = keys.user AND pending_key = 0 \
+             WHERE keys.user = ?1 AND status = 'active'"
+        );
+        let read = |row: &Row<'_>, now| {
+            Ok(Kept {
+                key: Record::read(row, now)?,
+                settings: record::settings(row, KEY_COLUMNS)?,
+                due_at: record::time(row, KEY_COLUMNS + SETTINGS_COLUMNS)?,
+                is_delivered_to: row.get(KEY_COLUMNS + SETTINGS_COLUMNS + 1)?,
+            })
+        };
+        Ok(self.all(sql, [user.as_str()], read)?.pop())
+    }
+
     /// The users who have a key on its way to a file, whatever else is known of it.
     pub fn users_with_pending(&self) -> Result<Vec<String>> {
-        let lossy =
-            |row: &rusqlite::Row<'_>, _| Ok(String::from_utf8_lossy(&row.get::<_, Vec<u8>>(0)?).into_owned());
+        let lossy = |row: &Row<'_>, _| Ok(String::from_utf8_lossy(&row.get::<_, Vec<u8>>(0)?).into_owned());
         self.all("SELECT CAST(user AS BLOB) FROM keys WHERE status = 'pending'", (), lossy)
     }
 

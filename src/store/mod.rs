@@ -47,6 +47,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub use self::event::Event;
 use self::failure::failure;
+pub(crate) use self::health::Kept;
 pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;

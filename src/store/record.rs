@@ -185,7 +185,7 @@ pub(super) use {held_columns, key_columns, key_file_columns, settings_columns};
 /// The longest path that the kernel takes, in bytes, and the longest of all that is kept.
 const LONGEST_TEXT: usize = 4096;
 
-const KEY_COLUMNS: usize = 9;
+pub(super) const KEY_COLUMNS: usize = 9;
 const KEY_FILE_COLUMNS: usize = 5;
 pub(super) const SETTINGS_COLUMNS: usize = 12;
 

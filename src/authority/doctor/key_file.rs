@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::key::{KeyHash, Prefix};
-use crate::key_file::{KeyFile, Stage, Target};
-use crate::patience::{A_WHILE, within};
+use crate::key_file::{KeyFile, Stage, Target, Way};
+use crate::patience::{A_WHILE, each_within};
 use crate::trust::Obstacle;
 
 const A_LITTLE: Duration = Duration::from_secs(1);
@@ -34,48 +35,75 @@ pub enum Found {
 #[derive(Default)]
 pub struct Folders {
     /// Those in which it was looked for stages.
-    listed: HashSet<PathBuf>,
+    listed: Arc<Mutex<HashSet<PathBuf>>>,
     /// Those whose file system did not answer.
     silent: HashSet<PathBuf>,
 }
 
+/// How a key file is, and what was staged long ago in its folder, which is told once.
+pub type Looked = (Found, Vec<Stage>);
+
 impl Folders {
-    /// How the key file is that is to hold the key with this hash; and, once for each folder, what was staged in it
-    /// long ago. A file system that does not answer is waited for once.
-    pub fn look_at(&mut self, key_file: &KeyFile, hash: KeyHash) -> (Found, Vec<Stage>) {
-        let path = key_file.path().to_owned();
-        let folder = Path::new(&path).parent().map(PathBuf::from).unwrap_or_default();
-        let obstructed = |reason| {
-            let hint = "see to the file system that it is on".to_owned();
-            (Found::Obstructed(Obstacle { reason, hint }), Vec::new())
-        };
-        let is_silent = format!("the file system of {path} does not answer");
-        if self.silent.contains(&folder) {
-            return obstructed(is_silent);
+    /// How each of these key files is that is to hold the key with this hash. A file system that does not answer
+    /// is waited for once.
+    pub fn look_at(&mut self, files: &[(KeyFile, KeyHash)]) -> Vec<Looked> {
+        let mut looked: Vec<Option<Looked>> = files.iter().map(|_| None).collect();
+        loop {
+            let is_left = |(file, looked): &(&(KeyFile, KeyHash), &mut Option<Looked>)| {
+                looked.is_none() && !self.silent.contains(folder_of(&file.0))
+            };
+            let mut left: Vec<_> = files.iter().zip(&mut looked).filter(is_left).collect();
+            if left.is_empty() {
+                break;
+            }
+            let to_do: Vec<(KeyFile, KeyHash)> = left.iter().map(|(file, _)| (*file).clone()).collect();
+            let mut looks = Looks { way: Way::default(), listed: Arc::clone(&self.listed) };
+            // Where one file system did not answer, the others are not waited for as long.
+            let patience = if self.silent.is_empty() { A_WHILE } else { A_LITTLE };
+            match each_within(patience, to_do, move |(file, hash)| looks.look_at(&file, &hash)) {
+                Ok(done) => {
+                    self.silent.extend(left.get(done.len()).map(|((file, _), _)| folder_of(file).to_owned()));
+                    left.into_iter().zip(done).for_each(|((_, looked), done)| *looked = Some(done));
+                }
+                Err(error) => left.iter_mut().for_each(|((file, _), looked)| {
+                    **looked = Some(obstructed(format!("{} cannot be looked at: {error}", file.path())));
+                }),
+            }
         }
-        let (key_file, lists) = (key_file.clone(), !self.listed.contains(&folder));
-        let look = move || {
-            let target = Target::open(&key_file, [None; 2])?;
+        let silent =
+            |file: &KeyFile| obstructed(format!("the file system of {} does not answer", file.path()));
+        let each = files.iter().zip(looked);
+        each.map(|((file, _), looked)| looked.unwrap_or_else(|| silent(file))).collect()
+    }
+}
+
+fn folder_of(file: &KeyFile) -> &Path {
+    Path::new(file.path()).parent().unwrap_or(Path::new("/"))
+}
+
+fn obstructed(reason: String) -> Looked {
+    let hint = "see to the file system that it is on".to_owned();
+    (Found::Obstructed(Obstacle { reason, hint }), Vec::new())
+}
+
+/// One look after the other.
+struct Looks {
+    way: Way,
+    listed: Arc<Mutex<HashSet<PathBuf>>>,
+}
+
+impl Looks {
+    fn look_at(&mut self, file: &KeyFile, hash: &KeyHash) -> Looked {
+        let mut look = || {
+            let target = Target::open_by(&mut self.way, file, [None; 2])?;
+            let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let lists = listed.insert(folder_of(file).to_owned());
+            drop(listed);
             let stages = if lists { target.stages()? } else { Vec::new() };
-            Ok((
-                look(&target, &hash).unwrap_or_else(Found::Obstructed),
-                stages.into_iter().filter(is_old).collect(),
-            ))
+            let found = look(&target, hash).unwrap_or_else(Found::Obstructed);
+            Ok((found, stages.into_iter().filter(is_old).collect()))
         };
-        // Where one did not, the others are not waited for as long.
-        let patience = if self.silent.is_empty() { A_WHILE } else { A_LITTLE };
-        match within(patience, look) {
-            Ok(Some(Ok(found))) => {
-                self.listed.insert(folder);
-                found
-            }
-            Ok(Some(Err(obstacle))) => (Found::Obstructed(obstacle), Vec::new()),
-            Ok(None) => {
-                self.silent.insert(folder);
-                obstructed(is_silent)
-            }
-            Err(error) => obstructed(format!("{path} cannot be looked at: {error}")),
-        }
+        look().unwrap_or_else(|obstacle| (Found::Obstructed(obstacle), Vec::new()))
     }
 }
 

@@ -1,18 +1,19 @@
 //! What each user has: the end of the current key, its renewal, the reload command, the key file; and every delivery
 //! that is under way.
 
+use std::panic::resume_unwind;
 use std::thread;
 use std::time::Duration;
 
-use super::key_file::{Folders, Found};
+use super::key_file::{Folders, Found, Looked};
 use super::{About, Check, Each, Health, quoted};
 use crate::delivery::{Delivery, End, State, look};
 use crate::error::{Code, Error, Result};
-use crate::key::Prefix;
+use crate::key::{KeyHash, Prefix};
 use crate::key_file::{KeyFile, Stage};
 use crate::patience::{A_WHILE, within};
-use crate::settings::{Reload, Settings};
-use crate::store::{Pending, Record, Snapshot, Store};
+use crate::settings::Reload;
+use crate::store::{Kept, Pending, Snapshot, Store};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -26,90 +27,119 @@ const LATE: Duration = Duration::from_secs(60 * 60);
 const LOOKS: u32 = 5;
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-/// What is known of a user who has a current key.
-struct Known {
-    user: User,
-    key: Record,
-    settings: Settings,
-    due_at: Option<Timestamp>,
-    is_delivered_to: bool,
-}
-
 /// Checks every user who has a current key, and every delivery. Returns how many users are renewed.
 pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> u64 {
-    let database = store.location().path().display().to_string();
-    let (mut renewed, mut folders) = (0, Folders::default());
-    let mut last: Option<Vec<u8>> = None;
-    loop {
-        let next = |snapshot: &Snapshot<'_>| snapshot.users_after(last.as_deref(), AT_A_TIME);
-        let users = match store.read_beside_writers(now, next) {
-            Ok(users) => users,
-            Err(error) => {
-                each(About("key", &database).failed(&error));
-                break;
-            }
-        };
-        // An index that is damaged can lead back to where it began.
-        let Some(newest) = users.last().filter(|newest| Some(*newest) > last.as_ref()).cloned() else {
-            break;
-        };
-        for name in &users {
-            let name = String::from_utf8_lossy(name);
-            match known(store, now, &name) {
-                Ok(None) => {}
-                Ok(Some(known)) => {
-                    renewed += u64::from(known.settings.renew_after.is_some());
-                    check(store, now, known, &mut folders, each);
-                }
-                Err(error) => each(About("key", &name).failed(&error)),
-            }
+    let (mut renewed, mut folders, mut replaced) = (0, Folders::default(), Vec::new());
+    let mut page = next_page(store, now, None, each);
+    while let Some(Page { known, last }) = page {
+        for kept in &known {
+            renewed += u64::from(kept.settings.renew_after.is_some());
+            check(store, now, kept, each);
         }
-        last = Some(newest);
+        let (users, files) = with_key_file(known);
+        let looked;
+        // The next ones are looked up meanwhile.
+        (looked, page) = thread::scope(|scope| {
+            let looking = scope.spawn(|| folders.look_at(&files));
+            let next = next_page(store, now, Some(&last), each);
+            (looking.join().unwrap_or_else(|panic| resume_unwind(panic)), next)
+        });
+        replaced.extend(tell(store, now, users.into_iter().zip(looked), true, each));
     }
+    for looks_left in (0..LOOKS).rev() {
+        let (users, files) = with_key_file(replaced);
+        let looked = folders.look_at(&files);
+        replaced = tell(store, now, users.into_iter().zip(looked), looks_left > 0, each);
+    }
+    let database = store.location().path().display().to_string();
     deliveries(store, now, each).unwrap_or_else(|error| each(About("delivery", &database).failed(&error)));
     renewed
 }
 
-fn known(store: &Store, now: Timestamp, name: &str) -> Result<Option<Known>> {
+/// Users who have a current key, and the last name that was looked at.
+struct Page {
+    known: Vec<Kept>,
+    last: Vec<u8>,
+}
+
+fn next_page(store: &Store, now: Timestamp, after: Option<&Vec<u8>>, each: Each<'_>) -> Option<Page> {
+    let read = store.read_beside_writers(now, |snapshot| {
+        let names = snapshot.users_after(after.map(Vec::as_slice), AT_A_TIME)?;
+        let read = |name: Vec<u8>| {
+            let kept = kept(snapshot, &String::from_utf8_lossy(&name));
+            (name, kept)
+        };
+        Ok(names.into_iter().map(read).collect::<Vec<_>>())
+    });
+    let users = read.unwrap_or_else(|error: Error| {
+        each(About("key", &store.location().path().display().to_string()).failed(&error));
+        Vec::new()
+    });
+    // An index that is damaged can lead back to where it began.
+    let last = users.last().map(|(name, _)| name.clone()).filter(|last| Some(last) > after)?;
+    let known = users.into_iter().filter_map(|(name, kept)| {
+        kept.unwrap_or_else(|error| {
+            each(About("key", &String::from_utf8_lossy(&name)).failed(&error));
+            None
+        })
+    });
+    Some(Page { known: known.collect(), last })
+}
+
+fn kept(snapshot: &Snapshot<'_>, name: &str) -> Result<Option<Kept>> {
     let user: User = name.parse().map_err(|_| {
         let message = "there is a current key whose user is none: the row makes no sense";
         Error::new(Code::DbError, message).hint("restore the database from a backup")
     })?;
-    store.read_beside_writers(now, |snapshot| {
-        let Some(key) = snapshot.current(&user)? else { return Ok(None) };
-        let (settings, due_at) = snapshot.settings_and_due(&user)?;
-        let is_delivered_to = snapshot.holdings(&user)?.pending.is_some();
-        Ok(Some(Known { user: user.clone(), key, settings, due_at, is_delivered_to }))
-    })
+    snapshot.kept(&user)
 }
 
-fn check(store: &Store, now: Timestamp, known: Known, folders: &mut Folders, each: Each<'_>) {
-    each(end(now, &known));
-    if known.settings.renew_after.is_some() {
-        each(renewal(now, &known));
+fn check(store: &Store, now: Timestamp, kept: &Kept, each: Each<'_>) {
+    each(end(now, kept));
+    if kept.settings.renew_after.is_some() {
+        each(renewal(now, kept));
     }
-    if let Some(reload) = &known.settings.reload {
-        each(reload_runs(store, &known.user, reload));
+    if let Some(reload) = &kept.settings.reload {
+        each(reload_runs(store, &kept.key.user, reload));
     }
-    let user = known.user.clone();
-    let mut latest = Some(known);
-    for looked in 1..=LOOKS {
-        // What is in the file while a delivery is under way, that says.
-        let Some(Known { key, settings, is_delivered_to: false, .. }) = latest else { return };
-        let Some(file) = settings.key_file else { return };
-        let (found, stages) = folders.look_at(&file, key.key_hash);
+}
+
+/// Those of these users who have a key file, and whose key it is to hold. What is in it while a delivery is under
+/// way, that says.
+fn with_key_file(known: Vec<Kept>) -> (Vec<Kept>, Vec<(KeyFile, KeyHash)>) {
+    let with_file = |kept: Kept| {
+        let file = kept.settings.key_file.clone().filter(|_| !kept.is_delivered_to)?;
+        let hash = kept.key.key_hash;
+        Some((kept, (file, hash)))
+    };
+    known.into_iter().filter_map(with_file).unzip()
+}
+
+/// Tells how the key file of each user is. Returns those whose key was replaced since it was looked up, where
+/// they `may` be looked at again.
+fn tell(
+    store: &Store,
+    now: Timestamp,
+    looked: impl Iterator<Item = (Kept, Looked)>,
+    may: bool,
+    each: Each<'_>,
+) -> Vec<Kept> {
+    let mut replaced = Vec::new();
+    for (Kept { key, settings, .. }, (found, stages)) in looked {
         stages.iter().for_each(|stage| left_behind(store, now, stage, each));
-        if matches!(found, Found::Right) || looked == LOOKS {
-            return each(key_file(store, now, &user, &file, found));
+        if !matches!(found, Found::Right) && may {
+            let latest = store.read_beside_writers(now, |snapshot| snapshot.kept(&key.user)).ok().flatten();
+            let is_same = |latest: &Kept| latest.key.prefix == key.prefix && !latest.is_delivered_to;
+            if !latest.as_ref().is_some_and(is_same) {
+                replaced.extend(latest);
+                continue;
+            }
         }
-        // It may have been replaced since it was looked up whose key is in it.
-        latest = self::known(store, now, user.as_str()).ok().flatten();
-        let is_same =
-            latest.as_ref().is_some_and(|latest| latest.key.prefix == key.prefix && !latest.is_delivered_to);
-        if is_same {
-            return each(key_file(store, now, &user, &file, found));
+        if let Some(file) = settings.key_file {
+            each(key_file(store, now, &key.user, &file, found));
         }
     }
+    replaced
 }
 
 fn left_behind(store: &Store, now: Timestamp, stage: &Stage, each: Each<'_>) {
@@ -126,8 +156,9 @@ fn left_behind(store: &Store, now: Timestamp, stage: &Stage, each: Each<'_>) {
     }
 }
 
-fn end(now: Timestamp, known: &Known) -> Check {
-    let Known { user, key, due_at, .. } = known;
+fn end(now: Timestamp, kept: &Kept) -> Check {
+    let Kept { key, due_at, .. } = kept;
+    let user = &key.user;
     let about = About("end", user.as_str());
     let Some(end) = key.expires_at else { return about.ok("its key does not end by itself") };
     let (message, hint) = (format!("{} ends on {end}", key.prefix), format!("apikey refresh {user}"));
@@ -142,8 +173,9 @@ fn end(now: Timestamp, known: &Known) -> Check {
     }
 }
 
-fn renewal(now: Timestamp, known: &Known) -> Check {
-    let Known { user, key, due_at, .. } = known;
+fn renewal(now: Timestamp, kept: &Kept) -> Check {
+    let Kept { key, due_at, .. } = kept;
+    let user = &key.user;
     let about = About("renewal", user.as_str());
     match due_at {
         Some(due_at) if now.since(*due_at).is_some_and(|late| late >= LATE) => {
