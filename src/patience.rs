@@ -53,3 +53,32 @@ pub fn each_within<I: Send + 'static, T: Send + 'static>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_pieces_of_work_those_before_the_one_that_never_ends_are_done() {
+        let stuck = |item: u32| {
+            if item == 3 {
+                thread::park();
+            }
+            item
+        };
+        let done = each_within(Duration::from_millis(50), vec![1, 2, 3, 4], stuck);
+        assert_eq!(done.unwrap(), [1, 2]);
+        let all = each_within(Duration::from_secs(60), vec![1, 2, 4], stuck);
+        assert_eq!(all.unwrap(), [1, 2, 4]);
+    }
+
+    #[test]
+    fn work_that_goes_on_is_waited_for_however_long_all_of_it_takes() {
+        let slow = |item: u32| {
+            thread::sleep(Duration::from_millis(100));
+            item
+        };
+        let done = each_within(Duration::from_secs(1), (0..15).collect(), slow);
+        assert_eq!(done.unwrap().len(), 15);
+    }
+}

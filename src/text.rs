@@ -37,6 +37,11 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// `2 keys`, `1 key`.
+pub fn count(number: u64, one: &str) -> String {
+    format!("{number} {one}{}", if number == 1 { "" } else { "s" })
+}
+
 /// `text` with each key in it, and what may be one that was cut or mistyped, cut to its first 15
 /// characters.
 pub fn without_keys(text: &str) -> String {

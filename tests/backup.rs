@@ -6,11 +6,16 @@ mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use common::Host;
 use common::disk::Mount;
 use common::strace::kill_at_each_call;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 #[test]
 fn a_copy_is_a_database_with_the_same_keys() {
@@ -51,6 +56,7 @@ fn it_takes_no_other_file_s_place() {
         "keys.db-journal",
         "none/copy.db",
         "",
+        "-",
         &"x".repeat(234),
     ] {
         let outcome = host.apikey(&["backup", path, "--json"]).run();
@@ -68,7 +74,7 @@ fn it_takes_no_other_file_s_place() {
 fn a_copy_is_of_one_moment_while_others_write() {
     let (host, _) = Host::with_key_of("alice");
     let is_over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
+    thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let mut keys = 1;
             while !is_over.load(Ordering::Relaxed) || keys < 10 {
@@ -95,6 +101,29 @@ fn a_copy_is_of_one_moment_while_others_write() {
         let keys = writer.join().unwrap();
         assert!(keys > 2 && most > 1, "nobody wrote meanwhile");
     });
+}
+
+#[test]
+fn a_run_that_is_ended_by_a_signal_leaves_nothing() {
+    let (host, _) = Host::with_key_of("alice");
+    host.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) \
+         INSERT INTO events (at, event, uid, detail) \
+         SELECT '2026-01-01T00:00:00.000Z', 'pruned', 0, printf('%.4000c', 'x') FROM n",
+    );
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut backup = host.apikey(&["backup", "copy.db"]).spawn();
+        let process = Pid::from_raw(backup.id().try_into().unwrap());
+        while !host.names().iter().any(|name| name.starts_with(".copy.db.")) {
+            assert_eq!(backup.try_wait().unwrap(), None);
+            thread::sleep(Duration::from_millis(1));
+        }
+        kill(process, signal).unwrap();
+        let status = backup.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal as i32), "{status}");
+        let left: Vec<String> = host.names().into_iter().filter(|name| name.contains("copy")).collect();
+        assert_eq!(left, [""; 0]);
+    }
 }
 
 #[test]

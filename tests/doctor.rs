@@ -246,6 +246,40 @@ fn what_a_killed_delivery_has_left_is_found() {
     assert_eq!(found(&host), [""; 0]);
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn a_file_system_that_does_not_answer_is_waited_for_once_and_the_others_are_looked_at() {
+    let host = Host::new();
+    for folder in ["dead", "well"] {
+        fs::create_dir(host.path(folder)).unwrap();
+    }
+    for (user, file) in [("a", "dead/a"), ("b", "well/b"), ("c", "dead/c"), ("d", "well/d")] {
+        host.apikey(&["create", user, "-q", "--key-file", file]).gives(0, "", "");
+    }
+    leave(&host, "well/.b.ak_0123456789ab");
+    let (dead, delay) = (host.path("dead"), "inject=getdents64:delay_enter=9000000");
+    let strace = ["-f", "-o", "/dev/null", "-P", dead.to_str().unwrap(), "-e", delay];
+    let apikey = [env!("CARGO_BIN_EXE_apikey"), "--db", "keys.db", "doctor", "--json"];
+    let outcome = host.program("strace", &[&strace[..], &apikey[..]].concat()).run();
+    let checks = outcome.json()["checks"].as_array().unwrap().clone();
+    let of_files = checks.iter().filter(|check| check["check"] == "key file" || check["check"] == "stage");
+    let found: Vec<(&str, &str, bool)> = of_files
+        .map(|check| {
+            let subject = check["subject"].as_str().unwrap().rsplit('/').next().unwrap();
+            let is_silent = check["message"].as_str().unwrap().contains("does not answer");
+            (subject, check["status"].as_str().unwrap(), is_silent)
+        })
+        .collect();
+    let expected = [
+        ("a", "problem", true),
+        (".b.ak_0123456789ab", "warning", false),
+        ("b", "ok", false),
+        ("c", "problem", true),
+        ("d", "ok", false),
+    ];
+    assert_eq!(found, expected);
+}
+
 /// Makes a file that is two hours old.
 fn leave(host: &Host, name: &str) {
     host.write(name, b"");

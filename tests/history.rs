@@ -145,6 +145,21 @@ fn a_delivery_that_was_refused_is_told_once_with_its_reason() {
 }
 
 #[test]
+fn what_an_ensure_refuses_is_told_too_and_a_check_writes_nothing() {
+    let host = Host::new();
+    host.apikey(&["ensure", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    host.write("web.key", b"junk");
+    assert_eq!(host.apikey(&["ensure", "web", "--check"]).run().status, 8);
+    assert_eq!(what(&host, &["web"]), ["issued web", "delivered web"]);
+    for _ in 0..2 {
+        assert_eq!(host.apikey(&["ensure", "web"]).run().status, 8);
+    }
+    assert_eq!(what(&host, &["web"]), ["issued web", "delivered web", "refused web"]);
+    let detail = said(&host, &["web"])[2]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.ends_with("/web.key holds something else than a key"), "{detail}");
+}
+
+#[test]
 fn nothing_in_it_steers_a_terminal() {
     let host = host();
     host.execute("UPDATE events SET login = 'a' || char(27) || '[31m', detail = 'b' || char(0x202e) || char(10) || 'c'");

@@ -100,7 +100,7 @@ fn what_ended_longer_ago_is_forgotten_and_nothing_else() {
     let log = host.apikey(&["log", "--json"]).run().json();
     let pruned = log["events"].as_array().unwrap().last().unwrap().clone();
     let detail = pruned["detail"].as_str().unwrap();
-    assert!(detail.starts_with("2 keys, 5 events, settings of 1 users, from before 20"), "{detail}");
+    assert!(detail.starts_with("2 keys, 5 events and the settings of 1 user, from before 20"), "{detail}");
     let after = contents(&host);
     for args in [&["-y"][..], &["-y", "--dry-run"]] {
         let args = [&["prune", "--ended-for", "300d"], args].concat();

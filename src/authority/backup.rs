@@ -1,15 +1,18 @@
 //! A copy of the database, while others write.
 //!
 //! It is made under a name of its own beside the path, `.NAME.` and a number, and gets its own name when all of it
-//! is on the disk, and only where nothing has that name. A run that was killed leaves no more than that, and
-//! perhaps SQLite's journal of it.
+//! is on the disk, and only where nothing has that name. A run that is ended by a signal takes it away first; one
+//! that was killed leaves no more than that, and perhaps SQLite's journal of it.
 
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use nix::sys::signal::Signal;
+
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
+use crate::signals::HeldOff;
 use crate::store::{Location, Store};
 
 /// What the name gets more until the copy is whole, in bytes: two dots and a number, and where SQLite has a journal of
@@ -50,9 +53,11 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
     let stage = Folder::unused_name(name)?;
     let mut journal = stage.clone();
     journal.push("-journal");
+    // Who is ended by one leaves nothing.
+    let signals = HeldOff::begin(&[Signal::SIGTERM, Signal::SIGHUP], &[Signal::SIGTSTP]).map_err(failed)?;
     let file = folder.create(&stage).map_err(failed)?;
     let copy = || {
-        let keys = store.copy_into(&path.with_file_name(&stage), &path)?;
+        let keys = store.copy_into(&path.with_file_name(&stage), &path, &signals)?;
         let (made, found) = (file.metadata().map_err(failed)?, folder.status(&stage).map_err(failed)?);
         if found.is_none_or(|found| (found.st_dev, found.st_ino) != (made.dev(), made.ino())) {
             let message = format!("the copy was swapped while it was made beside {}", path.display());

@@ -111,7 +111,15 @@ impl Authority {
     ///
     /// Fails with [`Code::Usage`] where no path is given or kept, and as [`refresh`](Authority::refresh) does.
     pub fn ensure(&mut self, order: &Order, check: bool, recipient: &mut dyn Recipient) -> Result<Settled> {
-        let plan = Plan::make(&self.store, order, (self.clock)()?)?;
+        let plan = Plan::make(&self.store, order, (self.clock)()?);
+        let plan = plan.inspect_err(|error| {
+            if !check && error.code() == Code::Undeliverable {
+                let turn = Turn::begin(&mut self.store, self.clock);
+                let refuse = |mut turn: Turn<'_>| turn.write(|it| it.refuse(&order.user, &error.to_string()));
+                // That the delivery is refused is what is told, written down or not.
+                let _ = turn.and_then(refuse);
+            }
+        })?;
         let planned = plan.done();
         if check || (planned.is_empty() && !plan.undoes) {
             return Ok(plan.settled(planned));

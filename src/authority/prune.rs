@@ -34,10 +34,9 @@ impl Authority {
         let mut so_far = Forgotten::default();
         let done = self.forget(before, &mut so_far, each);
         syslog::write(so_far.event.map(|(_, event)| event.to_string()));
-        let Pruned { keys, events, .. } = so_far.sum;
         let some = !so_far.sum.is_nothing();
         done.map(|()| so_far.sum).map_err(|error| match some {
-            true => error.after(&format!("{keys} keys and {events} events were forgotten")),
+            true => error.after(&format!("{} were forgotten", so_far.sum)),
             false => error,
         })
     }

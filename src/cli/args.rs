@@ -176,12 +176,17 @@ fn login_name(uid: Uid) -> Result<User> {
 
 /// The path of a key file: `-` is none, since a file of that name is hardly what is meant.
 pub fn key_file_path() -> impl TypedValueParser<Value = PathBuf> {
-    PathBufValueParser::new().try_map(|path| {
-        let is_stream = path.as_os_str() == "-";
-        let what_to_do =
-            "leave --key-file out for the standard streams, or write ./- for a file of that name";
-        if is_stream { Err(what_to_do) } else { Ok(path) }
-    })
+    no_dash("leave --key-file out for the standard streams, or write ./- for a file of that name")
+}
+
+/// The path of a file that is to be made, and no stream.
+pub fn new_file() -> impl TypedValueParser<Value = PathBuf> {
+    no_dash("it goes to a file only: write ./- for one of that name")
+}
+
+fn no_dash(what_to_do: &'static str) -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new()
+        .try_map(move |path| if path.as_os_str() == "-" { Err(what_to_do) } else { Ok(path) })
 }
 
 /// The longest duration that is taken, 1000 years of 365.25 days: it keeps every moment inside the

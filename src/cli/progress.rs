@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nix::sys::signal::SigSet;
 
 /// Work that takes no longer than this shows nothing.
 const QUICK: Duration = Duration::from_secs(1);
@@ -13,18 +14,22 @@ const QUICK: Duration = Duration::from_secs(1);
 pub struct Progress(Option<ProgressBar>);
 
 impl Progress {
-    /// Work in so many steps. `hidden` where nothing is to be shown.
-    pub fn begin(steps: u64, hidden: bool) -> Self {
-        if hidden || steps == 0 || !io::stderr().is_terminal() {
+    /// Work in so many steps, where that is known. `hidden` where nothing is to be shown.
+    pub fn begin(steps: Option<u64>, hidden: bool) -> Self {
+        if hidden || steps == Some(0) || !io::stderr().is_terminal() {
             return Progress(None);
         }
-        let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::hidden());
-        if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {bar:20} {elapsed} {msg}") {
+        let bar = ProgressBar::with_draw_target(steps, ProgressDrawTarget::hidden());
+        let template =
+            if steps.is_some() { "{pos}/{len} {bar:20} {elapsed} {msg}" } else { "{spinner} {elapsed}" };
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         let shown_late = bar.clone();
         // It goes with the process.
         let _ = thread::Builder::new().spawn(move || {
+            // A signal is for the thread that works, which may be holding it off.
+            let _ = SigSet::all().thread_block();
             thread::sleep(QUICK);
             if !shown_late.is_finished() {
                 shown_late.set_draw_target(ProgressDrawTarget::stderr());

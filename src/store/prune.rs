@@ -1,12 +1,15 @@
 //! Forgetting what ended long ago: in steps, each of which is found by looking and then checked again in the
 //! transaction that does it.
 
+use std::fmt;
+
 use rusqlite::params;
 use rusqlite::types::Value;
 use serde::Serialize;
 
 use super::{Event, Snapshot, Transaction};
 use crate::error::Result;
+use crate::text::count;
 use crate::timestamp::Timestamp;
 
 /// What is forgotten.
@@ -105,6 +108,14 @@ impl Pruned {
     }
 }
 
+/// `2 keys, 5 events and the settings of 1 user`
+impl fmt::Display for Pruned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [keys, events] = [count(self.keys, "key"), count(self.events, "event")];
+        write!(f, "{keys}, {events} and the settings of {}", count(self.users, "user"))
+    }
+}
+
 impl Snapshot<'_> {
     /// When the newest event was, by the clock of then.
     pub fn newest_event(&self) -> Result<Option<Timestamp>> {
@@ -161,8 +172,7 @@ impl Transaction<'_> {
             return Ok(so_far.clone());
         }
         let sum = so_far.sum.with(what, forgotten);
-        let Pruned { keys, events, users } = sum;
-        let detail = format!("{keys} keys, {events} events, settings of {users} users, from before {before}");
+        let detail = format!("{sum}, from before {before}");
         if let Some((number, event)) = &so_far.event {
             // Another that prunes may have taken it, and its number may be another's by now.
             let sql = "UPDATE events SET detail = ?3 WHERE number = ?1 AND at = ?2 AND event = 'pruned'";

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, ValueHint};
 use serde::Serialize;
 
-use crate::cli::args::Global;
+use crate::cli::args::{Global, new_file};
 use crate::cli::output::Output;
 use crate::cli::progress::Progress;
 use crate::error::Result;
+use crate::text::count;
 
 /// Copy the database into a new file, while others write
 ///
@@ -20,7 +21,7 @@ use crate::error::Result;
 #[command(after_long_help = EXAMPLES)]
 pub struct Backup {
     /// The file to make
-    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = new_file())]
     path: PathBuf,
 }
 
@@ -39,7 +40,7 @@ struct BackupJson<'a> {
 
 pub fn run(args: &Backup, global: &Global, output: &Output) -> Result<()> {
     let authority = global.open()?;
-    let progress = Progress::begin(1, output.is_quiet() || output.is_json());
+    let progress = Progress::begin(None, output.is_quiet() || output.is_json());
     let made = authority.backup(&args.path)?;
     drop(progress);
     let path = made.path.display().to_string();
@@ -47,7 +48,7 @@ pub fn run(args: &Backup, global: &Global, output: &Output) -> Result<()> {
         let json = BackupJson { path: &path, bytes: made.bytes, keys: made.keys };
         return output.object(&json).map_err(|error| error.after("it is done"));
     }
-    let keys = if made.keys == 1 { "key" } else { "keys" };
-    output.note(&format!("Copied the database into {path}: {} {keys}, {} bytes.", made.keys, made.bytes));
+    let (keys, bytes) = (count(made.keys, "key"), count(made.bytes, "byte"));
+    output.note(&format!("Copied the database into {path}: {keys}, {bytes}."));
     Ok(())
 }

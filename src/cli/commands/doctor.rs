@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueHint};
 
 use crate::authority::{Authority, Check, Health, Metrics};
-use crate::cli::args::Global;
+use crate::cli::args::{Global, new_file};
 use crate::cli::json;
 use crate::cli::output::Output;
 use crate::error::{Code, Error, Result};
@@ -28,7 +28,7 @@ pub struct Doctor {
     ///
     /// For node_exporter's textfile collector, which reads files that end in .prom. A new file gets the mode 0640;
     /// one that doctor wrote is replaced, and keeps its mode and owner; any other stays.
-    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = new_file())]
     metrics: Option<PathBuf>,
 }
 

@@ -51,10 +51,10 @@ pub fn run(args: &Prune, global: &Global, output: &Output) -> Result<()> {
         return tell(output, "There are", &there);
     }
     if ask {
-        prompt::confirm(&format!("Forget {}?", in_words(&there)))?;
+        prompt::confirm(&format!("Forget {there}?"))?;
     }
     let hidden = output.is_quiet() || output.is_json();
-    let mut progress = Progress::begin(there.keys + there.events + there.users, hidden);
+    let mut progress = Progress::begin(Some(there.keys + there.events + there.users), hidden);
     let pruned = authority
         .prune(args.ended_for, |so_far| progress.reach(so_far.keys + so_far.events + so_far.users))?;
     drop(progress);
@@ -69,13 +69,7 @@ fn tell(output: &Output, what: &str, pruned: &Pruned) -> Result<()> {
     }
     output.note(&match pruned.is_nothing() {
         true => "Nothing ended that long ago.".to_owned(),
-        false => format!("{what} {}.", in_words(pruned)),
+        false => format!("{what} {pruned}."),
     });
     Ok(())
-}
-
-fn in_words(pruned: &Pruned) -> String {
-    let count = |number: u64, one: &str| format!("{number} {one}{}", if number == 1 { "" } else { "s" });
-    let Pruned { keys, events, users } = *pruned;
-    format!("{}, {} and the settings of {}", count(keys, "key"), count(events, "event"), count(users, "user"))
 }

@@ -96,7 +96,7 @@ fn renew(
     output: &Output,
     report: &mut Report<'_>,
 ) -> Result<u64> {
-    let mut progress = Progress::begin(count.due, output.is_quiet() || output.is_json());
+    let mut progress = Progress::begin(Some(count.due), output.is_quiet() || output.is_json());
     let mut caller = Caller::of_what_is_over(output, global);
     let told = Caller::of_no_key(output, global);
     let mut failed = 0;
