@@ -91,7 +91,7 @@ impl fmt::Debug for Key {
 
 /// The first 15 characters of a key, `ak_` and 12 hex digits: unique in a database, never masked, safe
 /// to print, to log, and to be part of a file's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix(u64);
 
 impl Prefix {

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use apikey::{
     Authority, Change, Changes, Code, Delivery, Error, Filter, Issued, Key, KeyFilePath, Listed, Order,
@@ -146,24 +148,112 @@ fn a_service_that_was_left_running_notices_that_a_backup_was_restored() {
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
     let backup = authority.backup(&folder.path().join("backup.db")).unwrap();
     assert_eq!(backup.keys, 1);
+    authority.create(&order("bob", Changes::default()), &mut service).unwrap();
     let verifier = Verifier::open(&path, Duration::ZERO).unwrap();
-    let verify = || verifier.verify(service.keys[0].as_bytes(), now());
-    assert!(matches!(verify().unwrap(), Verdict::Accepted(_)));
+    let knows_both = || {
+        service.keys.iter().all(|key| {
+            let verdict = verifier.verify(key.as_bytes(), now()).unwrap();
+            matches!(verdict, Verdict::Accepted(_))
+        })
+    };
+    assert!(knows_both());
     // Who may not look at the path any more, as a service that has given up its rights, goes on.
     let away = folder.path().with_extension("away");
     std::fs::rename(folder.path(), &away).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
-    assert!(matches!(verify().unwrap(), Verdict::Accepted(_)));
+    thread::sleep(Duration::from_millis(1100));
+    assert!(knows_both());
     std::fs::rename(&away, folder.path()).unwrap();
     // As the README says.
     for name in ["keys.db", "keys.db-wal", "keys.db-shm"] {
         std::fs::rename(folder.path().join(name), folder.path().join(format!("away-{name}"))).unwrap();
     }
     std::fs::rename(backup.path, &path).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
-    for _ in 0..2 {
-        assert_eq!(verify().unwrap_err().code(), Code::DbUnavailable);
+    thread::sleep(Duration::from_millis(1100));
+    let verdict = |key: &String| verifier.verify(key.as_bytes(), now()).unwrap();
+    assert!(matches!(verdict(&service.keys[0]), Verdict::Accepted(_)));
+    assert!(matches!(verdict(&service.keys[1]), Verdict::Unknown));
+}
+
+#[test]
+fn threads_share_a_verifier_beside_somebody_who_writes() {
+    let folder = TempDir::new().unwrap();
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    for user in ["alice", "bob"] {
+        authority.create(&order(user, Changes::default()), &mut service).unwrap();
     }
-    let anew = Verifier::open(&path, Duration::ZERO).unwrap();
-    assert!(matches!(anew.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Accepted(_)));
+    authority.revoke(&"bob".parse().unwrap(), None).unwrap();
+    let verifier = Verifier::open(&folder.path().join("keys.db"), Duration::from_secs(10)).unwrap();
+    let (is_over, looks) = (AtomicBool::new(false), AtomicU32::new(0));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let texts: Vec<&[u8]> =
+                        service.keys.iter().map(String::as_bytes).chain([&b"x"[..]]).collect();
+                    let verdicts = verifier.verify_all(&texts, now()).unwrap();
+                    assert!(matches!(
+                        verdicts[..],
+                        [Verdict::Accepted(_), Verdict::Refused(_), Verdict::Malformed]
+                    ));
+                    assert!(matches!(verifier.verify(texts[0], now()).unwrap(), Verdict::Accepted(_)));
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for n in 0..50 {
+            authority
+                .create(&order(&format!("user-{n}"), Changes::default()), &mut Service::default())
+                .unwrap();
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+    assert!(looks.into_inner() > 8, "nobody looked");
+}
+
+#[test]
+fn a_use_is_written_down_behind_the_answer_and_again_when_a_minute_has_passed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    authority.create(&order("alice", Changes::default()), &mut service).unwrap();
+    let last_used_at = || authority.show(&"alice".parse().unwrap()).unwrap().listed.key.last_used_at;
+    let verifier = Verifier::open(&path, Duration::ZERO).unwrap();
+    let verify = |after: u64| {
+        let at = now().checked_add(Duration::from_secs(after)).unwrap();
+        assert!(matches!(verifier.verify(service.keys[0].as_bytes(), at).unwrap(), Verdict::Accepted(_)));
+        at
+    };
+    let first = verify(0);
+    let start = Instant::now();
+    while last_used_at() != Some(first) {
+        assert!(start.elapsed() < Duration::from_secs(30), "nothing was written down");
+        thread::sleep(Duration::from_millis(20));
+    }
+    verify(59);
+    verifier.write_uses();
+    assert_eq!(last_used_at(), Some(first));
+    let second = verify(60);
+    assert_eq!(last_used_at(), Some(first), "it was written before the answer");
+    drop(verifier);
+    assert_eq!(last_used_at(), Some(second));
+}
+
+#[test]
+fn a_use_that_cannot_be_written_keeps_nobody_waiting_and_is_written_later() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    authority.create(&order("alice", Changes::default()), &mut service).unwrap();
+    let last_used_at = || authority.show(&"alice".parse().unwrap()).unwrap().listed.key.last_used_at;
+    let verifier = Verifier::open(&path, Duration::from_secs(10)).unwrap();
+    let writer = rusqlite::Connection::open(&path).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let start = Instant::now();
+    assert!(matches!(verifier.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Accepted(_)));
+    verifier.write_uses();
+    assert!(start.elapsed() < Duration::from_secs(5), "it was waited for");
+    writer.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(last_used_at(), None);
+    verifier.write_uses();
+    assert_eq!(last_used_at(), Some(now()));
 }

@@ -8,7 +8,6 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use apikey::{Timestamp, Verdict, Verifier};
 use common::{APIKEY, Host, ends_within};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::Value;
@@ -224,16 +223,6 @@ fn the_use_of_a_key_is_written_down_at_most_once_a_minute() {
     assert!(!used_ago("-50 seconds"));
     assert!(used_ago("-61 seconds"));
     assert!(used_ago("+1 hour"), "a use in the future is a clock that went back");
-}
-
-#[test]
-fn of_two_who_verified_a_key_at_once_one_writes_down_that_it_was_used() {
-    let (host, key) = Host::with_key_of("alice");
-    let mut store = Verifier::open(&host.database(), Duration::ZERO).unwrap();
-    let now = Timestamp::now().unwrap();
-    let Verdict::Accepted(as_both_read_it) = store.verify(key.as_bytes(), now).unwrap() else { panic!() };
-    assert!(store.record_use(&as_both_read_it, now).unwrap());
-    assert!(!store.record_use(&as_both_read_it, now).unwrap());
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub use self::prune::Pruned;
 pub(crate) use self::prune::{Forgotten, Old};
 pub use self::record::{Held, Listed, Pending, Record, Status};
 pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
-pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, later};
+pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, is_use_worth_writing, later};
 pub(crate) use self::turn::Turn;
 use self::versions::{Standing, VERSIONS, Versions};
 use crate::actor::Actor;

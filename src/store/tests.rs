@@ -118,12 +118,16 @@ fn an_older_database_is_read_as_it_is_and_brought_to_the_newest_version_by_a_wri
     let mut store = opened(&path, *TWO);
     assert_eq!(users(&store), ["alice"]);
     let record = store.find(&key, now()).unwrap().unwrap();
-    assert!(!store.record_use(&record, now()).unwrap(), "not worth a migration");
+    let write_use = |store: &mut Store| {
+        store.write_uses(&[(record.prefix, now())]).unwrap();
+        store.find(&key, now()).unwrap().unwrap().last_used_at
+    };
+    assert_eq!(write_use(&mut store), None, "not worth a migration");
     assert_eq!(user_version(&path), 1001);
     issue(&mut store, "bob").unwrap();
     assert_eq!(user_version(&path), 2001);
     assert_eq!(users(&store), ["alice", "bob"]);
-    assert!(store.record_use(&record, now()).unwrap());
+    assert_eq!(write_use(&mut store), Some(now()));
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn a_newer_database_is_read_where_its_number_says_so_and_is_never_written() {
     assert!(record.status.is_accepted());
     let content = || ["keys.db", "keys.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
     let before = content();
-    assert!(!store.record_use(&record, now()).unwrap());
+    assert!(store.write_uses(&[(record.prefix, now())]).unwrap());
     assert_eq!(issue(&mut store, "bob").unwrap_err().code(), Code::DbUnavailable);
     assert!(content() == before);
     let (_folder, path, _) = database(*TWO_ANEW);
@@ -213,10 +217,11 @@ fn a_use_leaves_the_connection_as_it_was_however_it_ends() {
     let record = store.find(&key, now()).unwrap().unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    assert_eq!(store.record_use(&record, now()).unwrap_err().code(), Code::DbLocked);
+    let uses = [(record.prefix, now())];
+    assert!(!store.write_uses(&uses).unwrap());
     is_as_it_was(&store);
     other.execute_batch("ROLLBACK").unwrap();
-    assert!(store.record_use(&record, now()).unwrap());
+    assert!(store.write_uses(&uses).unwrap());
     is_as_it_was(&store);
 }
 

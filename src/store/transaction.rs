@@ -38,6 +38,8 @@ pub struct Witness {
     prefix: Option<Prefix>,
 }
 
+/// To what `last_used_at` is precise.
+const USE_PRECISION: Duration = Duration::from_secs(60);
 /// So many characters of why a delivery was refused are kept.
 const LONGEST_REASON: usize = 1000;
 
@@ -422,13 +424,22 @@ impl Witness {
     }
 }
 
-/// Writes that the key was used now, unless another has written it since the key was read. No event:
-/// nothing about the key has changed.
-pub fn record_use(snapshot: &Snapshot<'_>, key: &Record) -> Result<bool> {
-    let sql = "UPDATE keys SET last_used_at = ?2 WHERE prefix = ?1 AND last_used_at IS ?3";
-    let before = key.last_used_at.map(|at| at.to_string());
-    let parameters = params![key.prefix.bits(), snapshot.now.to_string(), before];
-    snapshot.statement(sql, |use_| use_.execute(parameters)).map(|changed| changed > 0)
+/// Writes that the key was used now, unless that was written within the last minute. No event: nothing about the
+/// key has changed.
+pub fn write_use(snapshot: &Snapshot<'_>, prefix: Prefix) -> Result<()> {
+    // A use in the future is a clock that went back: not to be believed.
+    let sql = "UPDATE keys SET last_used_at = ?2 WHERE prefix = ?1 \
+               AND (last_used_at IS NULL OR last_used_at <= ?3 OR last_used_at >= ?4)";
+    let now = snapshot.now;
+    let (before, after) = (now.before(USE_PRECISION), now.checked_add(USE_PRECISION).unwrap_or(now));
+    let parameters = params![prefix.bits(), now.to_string(), before.to_string(), after.to_string()];
+    snapshot.statement(sql, |use_| use_.execute(parameters)).map(drop)
+}
+
+/// Whether that `key` is used now is news.
+pub fn is_use_worth_writing(key: &Record, now: Timestamp) -> bool {
+    let apart = |used: Timestamp| now.since(used).or(used.since(now));
+    key.last_used_at.and_then(apart).is_none_or(|apart| apart >= USE_PRECISION)
 }
 
 fn is_damage(error: &rusqlite::Error) -> bool {

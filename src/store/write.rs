@@ -11,9 +11,10 @@ use super::lock::WriteLock;
 use super::open::{Checkpoint, checkpoint, set_timeout};
 use super::transaction::{self, Witness};
 use super::versions::{self, Standing};
-use super::{Event, Record, Snapshot, Store, Transaction, failure};
+use super::{Event, Snapshot, Store, Transaction, failure};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
 use crate::syslog;
 use crate::timestamp::Timestamp;
 
@@ -24,9 +25,6 @@ const CHECKPOINT_PAGES: i64 = 64;
 /// Bytes that the log keeps when it starts anew: more than it comes to where nobody is reading for long,
 /// since to grow it again takes an fsync longer. What a long look let it grow to goes to the file system.
 const LONGEST_LOG: u32 = 1 << 20;
-
-/// To what `last_used_at` is precise.
-const USE_PRECISION: Duration = Duration::from_secs(60);
 
 impl Store {
     /// Checks that the operating system lets the caller write the database.
@@ -101,26 +99,35 @@ impl Store {
         Ok(())
     }
 
-    /// Writes that `key`, which was just verified, was used at `now`: at most once a minute, with
+    /// Whether [`write_uses`](Store::write_uses) has anything to do: nothing where the database may only be read,
+    /// or has no log.
+    pub fn writes_uses(&self) -> bool {
+        self.is_wal && !self.read_only
+    }
+
+    /// Writes when each of these keys, which were just verified, was used: at most once a minute for each, with
     /// no fsync but for the write that starts a long log anew, and only where no other process is
-    /// writing, so that nobody waits for it. Returns whether it wrote.
-    pub fn record_use(&mut self, key: &Record, now: Timestamp) -> Result<bool> {
-        // A use in the future is a clock that went back: not to be believed.
-        let recent = |used: Timestamp| now.since(used).is_some_and(|age| age < USE_PRECISION);
-        if self.read_only || !self.is_wal || key.last_used_at.is_some_and(recent) {
-            return Ok(false);
+    /// writing, so that nobody waits for it. `false` where one is.
+    pub fn write_uses(&mut self, uses: &[(Prefix, Timestamp)]) -> Result<bool> {
+        if !self.writes_uses() {
+            return Ok(true);
         }
         let Some(_lock) = WriteLock::take(&self.location, Duration::ZERO)? else { return Ok(false) };
         let connection = self.connection()?;
         let _as_it_was = Hurried::begin(connection, self.timeout).map_err(|error| self.failed(&error))?;
-        let (transaction, standing) = self.begin_checked()?;
+        let (transaction, standing) = match self.begin_checked() {
+            Err(error) if error.code() == Code::DbLocked => return Ok(false),
+            begun => begun?,
+        };
         // It is not worth bringing an older database to the newest version.
         if !matches!(standing, Standing::Newest) {
-            return Ok(false);
+            return Ok(true);
         }
-        let snapshot = Snapshot { connection: &transaction, location: &self.location, now };
-        let written = transaction::record_use(&snapshot, key)?;
-        transaction.commit().map_err(|error| self.failed(&error)).map(|()| written)
+        for &(prefix, at) in uses {
+            let snapshot = Snapshot { connection: &transaction, location: &self.location, now: at };
+            transaction::write_use(&snapshot, prefix)?;
+        }
+        transaction.commit().map_err(|error| self.failed(&error)).map(|()| true)
     }
 
     /// Begins a transaction that writes, and brings the database to the newest version in it.
