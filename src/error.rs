@@ -10,6 +10,7 @@ use crate::user::User;
 
 /// What kind of failure it was. Part of the contract: scripts match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Code {
     /// A fault of this program's own.
     InternalError,

@@ -14,6 +14,7 @@ use crate::timestamp::Timestamp;
 
 /// What is kept of a user from one key to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
     /// The label of the next key.
     pub name: Option<Name>,
@@ -48,6 +49,7 @@ impl Settings {
 
 /// How the reader of a key file is told of a new key.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Reload {
     /// What is run.
     pub command: ReloadCommand,

@@ -21,6 +21,7 @@ const MARK: usize = 14;
 
 /// A copy that was made.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Backup {
     /// Where it is: absolute, and with no link on the way.
     pub path: PathBuf,

@@ -20,6 +20,7 @@ use crate::user::User;
 
 /// How a user stands after an ensure or an edit.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Settled {
     /// The current key, and what is kept; none where one is still to be issued.
     pub shown: Option<Shown>,
@@ -53,6 +54,7 @@ impl Settled {
 /// What was done for a user, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Done {
     /// A delivery that an earlier run left was finished.
     Delivered,

@@ -28,6 +28,7 @@ pub struct Order {
 
 /// A key that was issued.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Issued {
     /// The new key.
     pub record: Record,

@@ -16,6 +16,7 @@ use crate::user::User;
 
 /// A key that is due.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Due {
     /// Whose.
     pub user: User,
@@ -27,6 +28,7 @@ pub struct Due {
 
 /// What became of a key that was due.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Renewal {
     /// There is a new one, or the reader of the one that waited was told.
     Renewed(Box<Issued>),
@@ -36,6 +38,7 @@ pub enum Renewal {
 
 /// How many keys are due, and how many will be.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct DueCount {
     /// By now.
     pub due: u64,
@@ -169,6 +172,7 @@ fn renew(turn: &mut Turn<'_>, user: &User, recipient: &mut dyn Recipient) -> Res
 }
 
 /// Where a renewal of many is.
+#[non_exhaustive]
 pub enum Step<'a> {
     /// This one begins.
     Begins(&'a Due),

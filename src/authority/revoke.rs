@@ -16,6 +16,7 @@ use crate::user::User;
 
 /// What was revoked.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Revoked {
     /// Whose.
     pub user: User,

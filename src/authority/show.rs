@@ -12,6 +12,7 @@ use crate::user::User;
 
 /// A key, and what is kept of its user from one key to the next. Serialized, it is the JSON of `show`.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Shown {
     /// The key.
     #[serde(flatten)]

@@ -42,6 +42,7 @@ use crate::store::{Pending, Record};
 
 /// A delivery that an earlier run left, and what became of it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Delivery {
     pub(crate) pending: Pending,
     /// What became of it.
@@ -50,6 +51,7 @@ pub struct Delivery {
 
 /// What became of a delivery.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum End {
     /// The key is in its file, and is the user's active one.
     Finished,

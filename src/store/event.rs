@@ -12,6 +12,7 @@ use crate::user::User;
 
 /// Something that was done. Serialized, it is the JSON of `log`.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Event {
     /// When.
     pub at: Timestamp,

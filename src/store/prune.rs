@@ -26,6 +26,7 @@ pub enum Old {
 
 /// How many are forgotten, or would be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Pruned {
     /// Keys.
     pub keys: u64,

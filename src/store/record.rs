@@ -19,6 +19,7 @@ use crate::user::User;
 /// Where a key stands. Stored and shown as the lowercase word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Status {
     /// The user's one current key.
     Active,
@@ -71,6 +72,7 @@ impl FromStr for Status {
 
 /// Everything that is known of a key, at one moment. Never the key.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Record {
     /// The SHA-256 by which a key is told to be this one.
     #[serde(skip)]
@@ -103,6 +105,7 @@ pub struct Record {
 
 /// A key that is accepted, or would be if the clock went back: as much of it as it takes to end it.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Held {
     /// Its first 15 characters.
     pub prefix: Prefix,
@@ -117,6 +120,7 @@ pub struct Held {
 /// A key and the file that it is in or on its way to. Serialized, it is the JSON of `show` and
 /// `list`.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Listed {
     /// The key.
     #[serde(flatten)]

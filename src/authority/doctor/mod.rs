@@ -22,6 +22,7 @@ use crate::timestamp::Timestamp;
 
 /// What a check has found.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Check {
     /// Which check it is: a word or two.
     pub check: &'static str,
@@ -38,6 +39,7 @@ pub struct Check {
 /// Whether something is as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Health {
     /// It is.
     Ok,

@@ -1,5 +1,7 @@
 //! `apikey verify`
 
+mod stream;
+
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
@@ -9,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::cli::args::{Global, key_file_path};
 use crate::cli::output::Output;
-use crate::cli::{prompt, stream};
+use crate::cli::prompt;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
@@ -33,6 +35,15 @@ pub struct Verify {
     /// In either of its forms: the key alone, or NAME=key.
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = key_file_path())]
     key_file: Option<PathBuf>,
+
+    /// Answer key after key: a line of JSON for each line of standard input, until that ends
+    ///
+    /// Each answer is the object of --json, with or without that, and comes as soon as no more input waits. A line
+    /// that is no key is answered, too. What one read brings is looked up together: a revocation counts from
+    /// the next read on. Ends with 0 whatever the answers were. An error of the database ends it where that
+    /// lasts longer than --timeout.
+    #[arg(long, conflicts_with_all = ["key_file", "quiet"])]
+    stream: bool,
 }
 
 #[derive(Serialize)]
@@ -50,9 +61,14 @@ const EXAMPLES: &str = r#"Examples:
   Whose key is it?
       $ echo "$KEY" | apikey verify
   Is the daemon's key accepted?
-      $ apikey verify --key-file /etc/web/web.key"#;
+      $ apikey verify --key-file /etc/web/web.key
+  Whose keys are these?
+      $ apikey verify --stream <keys | jq -r '.user // "-"'"#;
 
 pub fn run(args: &Verify, global: &Global, output: &Output) -> Result<()> {
+    if args.stream {
+        return stream::run(global, output);
+    }
     // First of all, so that what writes the key may make the database: `apikey create | apikey verify`.
     let key = match &args.key_file {
         Some(path) => KeyFile::read(path)?,
@@ -117,19 +133,22 @@ fn read_line() -> Result<Zeroizing<Vec<u8>>> {
     } else {
         read_all(&mut input)?
     };
+    let length = without_end(&input[..length]).len();
     input.truncate(length);
-    if input.ends_with(b"\n") {
-        let line_end = if input.ends_with(b"\r\n") { 2 } else { 1 };
-        input.truncate(length - line_end);
-    }
     Ok(input)
+}
+
+/// A line without its end, be that `\n` or `\r\n`.
+fn without_end(line: &[u8]) -> &[u8] {
+    let Some(line) = line.strip_suffix(b"\n") else { return line };
+    line.strip_suffix(b"\r").unwrap_or(line)
 }
 
 /// Reads until the end, or until `input` is full.
 fn read_all(input: &mut [u8]) -> Result<usize> {
     let mut length = 0;
     while length < input.len() {
-        match stream::read(&mut input[length..]) {
+        match crate::cli::stream::read(&mut input[length..]) {
             Ok(0) => break,
             Ok(read) => length += read,
             Err(error) => {
