@@ -78,14 +78,14 @@ fn each_tip_has_a_line_of_its_own() {
         2,
         "apikey: unexpected argument '--na\\n\\nme' found\n\
          tip: a similar argument exists: '--name'\n\
-         Usage: apikey create --name <NAME> [USER]\n\
+         Usage: apikey create [USER] [OPTIONS]\n\
          For more information, try '--help'.\n",
     );
     host.apikey(&["show", "--\nall\n"]).fails(
         2,
         "apikey: unexpected argument '--\\nall\\n' found\n\
          tip: to pass '--\\nall\\n' as a value, use '-- --\\nall\\n'\n\
-         Usage: apikey show [OPTIONS] [USER|PREFIX]\n\
+         Usage: apikey show [USER|PREFIX] [OPTIONS]\n\
          For more information, try '--help'.\n",
     );
 }

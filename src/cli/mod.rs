@@ -29,8 +29,14 @@ use self::output::Output;
 use crate::error::Result;
 
 /// Issue, show, refresh, revoke and verify API keys from one SQLite file
+///
+/// Each user has one current key. It is shown or written to a file once, and stored as its SHA-256 only. A change is
+/// done whole or not at all, whatever is killed meanwhile; there is no server. `create` issues a key and makes the
+/// database where there is none, `refresh` replaces it, `revoke` ends it; `ensure` keeps it in a file for a daemon,
+/// and `renew`, run each hour, keeps it fresh. `show`, `list`, `log` and `doctor` say how things are. A service checks
+/// a key with `verify`, or with one query.
 #[derive(Debug, Parser)]
-#[command(name = "apikey", bin_name = "apikey", version, term_width = 80, after_long_help = EXIT_STATUSES)]
+#[command(name = "apikey", bin_name = "apikey", version, term_width = 80, after_long_help = AFTER_HELP)]
 #[command(arg_required_else_help = false, disable_version_flag = true, help_template = TEMPLATE)]
 struct Cli {
     /// Print version
@@ -50,12 +56,23 @@ const TEMPLATE: &str = "\
 
 {all-args}{after-help}";
 
-const EXIT_STATUSES: &str = "\
+const AFTER_HELP: &str = "\
 Exit status:
   0 done                 4 the user has no key      8 key not handed over
   1 fault, I/O error     5 key not accepted         9 delivery not finished
   2 wrong usage          6 no usable database      10 answered no, or Ctrl-C
-  3 user has a key       7 not permitted           11 problems are left";
+  3 user has a key       7 not permitted           11 problems are left
+
+Examples:
+  A key for alice, which nobody can have shown again:
+      $ KEY=$(apikey create alice --expires-in 90d)
+  Whose key is it?
+      $ echo \"$KEY\" | apikey verify
+  A key for a daemon, in a file that is kept fresh:
+      $ apikey ensure web --key-file /etc/web/web.key --renew-after 30d
+
+The manual: man apikey, man apikey-create and so on; man 5 apikey for the
+database, the key file, the JSON and what services need.";
 
 /// What [`command`] returns.
 pub use clap::Command as ClapCommand;

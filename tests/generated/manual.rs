@@ -56,7 +56,14 @@ fn page(command: Command, see_also: Vec<(&str, &str)>) -> Vec<u8> {
     let has_subcommands = command.has_subcommands();
     let usage = command.clone().render_usage().to_string();
     let source = concat!("apikey ", env!("CARGO_PKG_VERSION"));
-    let man = Man::new(command).section("1").date(DATE).source(source).manual("apikey");
+    let man = |command: Command| Man::new(command).section("1").date(DATE).source(source).manual("apikey");
+    let has_arguments = command.get_positionals().next().is_some();
+    let only = |positional: bool| {
+        man(command
+            .clone()
+            .mut_args(|arg| if arg.is_positional() == positional { arg } else { arg.hide(true) }))
+    };
+    let (arguments, options, man) = (only(true), only(false), man(command.clone()));
     let mut page = Vec::new();
     man.render_title(&mut page).unwrap();
     man.render_name_section(&mut page).unwrap();
@@ -64,7 +71,12 @@ fn page(command: Command, see_also: Vec<(&str, &str)>) -> Vec<u8> {
     synopsis.control("SH", ["SYNOPSIS"]).text([roman(usage.trim_start_matches("Usage: "))]);
     page.extend(synopsis.to_roff().into_bytes());
     man.render_description_section(&mut page).unwrap();
-    man.render_options_section(&mut page).unwrap();
+    if has_arguments {
+        let mut section = Vec::new();
+        arguments.render_options_section(&mut section).unwrap();
+        page.extend(String::from_utf8(section).unwrap().replace(".SH OPTIONS", ".SH ARGUMENTS").into_bytes());
+    }
+    options.render_options_section(&mut page).unwrap();
     if has_subcommands {
         man.render_subcommands_section(&mut page).unwrap();
     }

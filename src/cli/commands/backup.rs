@@ -18,7 +18,7 @@ use crate::text::count;
 /// is there already stays, and a folder that others may write is refused. It holds no key, but the hash of each,
 /// and who has it.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey backup <PATH> [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Backup {
     /// The file to make
     #[arg(value_name = "PATH", value_hint = ValueHint::FilePath, value_parser = new_file())]

@@ -12,7 +12,7 @@ use crate::error::{Code, Error, Result};
 /// The package puts it where the shell finds it. Without the package, let the shell read it when it
 /// starts, from the file that has its settings.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey completions <SHELL> [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Completions {
     /// The shell that is to complete
     #[arg(value_name = "SHELL", value_parser = PossibleValuesParser::new(SHELLS))]

@@ -19,7 +19,7 @@ use crate::user::User;
 /// active key; where there is one already, `refresh` replaces it. What is said here is kept for the keys
 /// that follow; what is not said is not set, whatever an earlier key had.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey create [USER] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Create {
     /// Whom the key is for [default: your login name]
     ///

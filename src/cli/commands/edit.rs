@@ -16,7 +16,7 @@ use crate::settings::Changes;
 /// --expires-in counts from now on. Owner and mode are changed in the key file itself, at once, where that
 /// holds the current key. A key that has expired, or is on its way into a file, cannot be edited.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey edit [USER] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Edit {
     #[command(flatten)]
     user: UserArg,

@@ -18,7 +18,7 @@ use crate::settings::Change;
 /// does nothing where all is well: then nothing is written, and no lock is waited for. What is not said is kept
 /// as it was. The old key is accepted for --renew-grace more.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey ensure [USER] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Ensure {
     #[command(flatten)]
     user: UserArg,

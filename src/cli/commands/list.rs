@@ -23,7 +23,7 @@ use crate::timestamp::Timestamp;
 /// What narrows it, together narrows it further.
 /// With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey list [USER|PREFIX] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct List {
     /// Whose keys, or which one [default: everyone's]
     ///

@@ -22,7 +22,7 @@ use crate::user::User;
 /// its file. By whom is the login name of the calling uid, who called sudo by its own word, and the uid that had logged in,
 /// where that is another. With --json they are written one by one, however many there are.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey log [USER|PREFIX] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Log {
     /// Whose, or about which key [default: everyone's]
     ///

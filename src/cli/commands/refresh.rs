@@ -26,7 +26,7 @@ use crate::user::User;
 /// lives as long, goes to the same file, and the same reader is told. Asks first where there is somebody to
 /// answer.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey refresh [USER] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Refresh {
     #[command(flatten)]
     user: UserArg,

@@ -25,7 +25,7 @@ use crate::user::User;
 /// file that holds a key of that user, the current one or one on its way there, is replaced. A user who was
 /// revoked stays revoked. The package's timer runs it each hour.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey renew [USER] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Renew {
     /// Whose key [default: everyone's]
     #[arg(value_name = "USER", add = ArgValueCompleter::new(users_with_a_key))]

@@ -19,7 +19,7 @@ use crate::subject::Subject;
 /// refresh left a grace period; by its prefix, that one key. It waits for no delivery. Asks first where
 /// there is somebody to answer.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey revoke [USER|PREFIX] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Revoke {
     #[command(flatten)]
     subject: SubjectArg,

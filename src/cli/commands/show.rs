@@ -12,7 +12,7 @@ use crate::error::Result;
 /// Its prefix, name and status, and when it was issued, last used, and expires; and what is kept for the
 /// keys that follow it. By its prefix, the same of any key.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(override_usage = "apikey show [USER|PREFIX] [OPTIONS]", after_long_help = EXAMPLES)]
 pub struct Show {
     #[command(flatten)]
     subject: SubjectArg,
