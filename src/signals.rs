@@ -45,6 +45,19 @@ impl HeldOff {
         Ok(HeldOff { interrupt: interrupt_came, ending: ending_came, before })
     }
 
+    /// Holds off those that end the process, for who must not leave behind what is half done.
+    pub fn those_that_end() -> io::Result<Self> {
+        // One more that is written past a limit is an error then: setrlimit(2).
+        Self::begin(&[Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGTERM], &[Signal::SIGTSTP, Signal::SIGXFSZ])
+    }
+
+    /// Whether one of those that wake has come.
+    pub fn has_come(&self) -> bool {
+        let mut ready =
+            [&self.interrupt, &self.ending].map(|signals| PollFd::new(signals.as_fd(), PollFlags::POLLIN));
+        poll(&mut ready, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// Waits until `file` can be read, up to `timeout`, or until a signal comes.
     pub fn wait(&self, file: BorrowedFd<'_>, timeout: PollTimeout) -> io::Result<Woken> {
         let waited_for = [self.interrupt.as_fd(), self.ending.as_fd(), file];

@@ -9,7 +9,7 @@ use crate::key::Prefix;
 /// Whom a key belongs to: a person, a service, a daemon. A name, not an account:
 /// `[A-Za-z0-9]` first, then `[A-Za-z0-9._@+:-]`, 1 to 128 bytes; but not what a key's prefix looks
 /// like, so that a command can take either.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct User(String);
 
 impl User {

@@ -6,9 +6,13 @@ mod common;
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Duration;
 
+use common::container::wait_for;
 use common::{APIKEY, Host, Run, generalized};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// The program where /dev is another folder, with /dev/log where the host's folder has a file `log`.
 fn apikey<'a>(host: &'a Host, args: &[&'a str]) -> Run<'a> {
@@ -71,7 +75,7 @@ fn each_event_is_a_line_without_a_key() {
          <folder>/web.key holds something else than a key",
         "revoked <prefix> of alice by root",
         "revoked <prefix> of alice by root",
-        "pruned by root: 2 keys, 6 events, settings of 0 users, from before <time>",
+        "pruned by root: 2 keys, 6 events and the settings of 0 users, from before <time>",
     ];
     assert_eq!(lines(&host, &log), expected.map(|line| format!("<86>apikey[PID]: {line}")));
 }
@@ -114,4 +118,29 @@ fn a_log_that_takes_no_more_or_is_not_there_keeps_nobody_waiting() {
     });
     assert!(is_quick && lines(&host, &log).iter().all(|line| line == "full"));
     assert_eq!(host.apikey(&["log", "alice", "-q"]).run().status, 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_prune_that_is_ended_on_its_way_says_what_it_has_forgotten() {
+    let host = Host::new();
+    host.key_from(&["create", "alice"]);
+    host.execute(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100000)
+         INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
+         SELECT n, randomblob(32), '019b76da-a800-7000-8000-000000000000', 'user' || n, 'revoked', '2026-02-01T00:00:00.000Z' FROM n",
+    );
+    let log = log(&host);
+    let mut prune = apikey(&host, &["prune", "--ended-for", "1d", "-y"]).spawn();
+    let detail = || {
+        let sql = "SELECT detail FROM events WHERE event = 'pruned'";
+        host.sqlite().query_row(sql, [], |row| row.get::<_, String>(0)).ok()
+    };
+    wait_for("a step", detail);
+    kill(Pid::from_raw(prune.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(prune.wait().unwrap().signal(), Some(Signal::SIGTERM as i32));
+    let mut line = [0; 10_000];
+    let length = log.recv(&mut line).unwrap();
+    let line = str::from_utf8(&line[..length]).unwrap();
+    assert!(line.contains("pruned by root") && line.ends_with(&detail().unwrap()), "{line}");
 }

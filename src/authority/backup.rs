@@ -8,8 +8,6 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
-
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
 use crate::signals::HeldOff;
@@ -55,7 +53,7 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
     let mut journal = stage.clone();
     journal.push("-journal");
     // Who is ended by one leaves nothing.
-    let signals = HeldOff::begin(&[Signal::SIGTERM, Signal::SIGHUP], &[Signal::SIGTSTP]).map_err(failed)?;
+    let signals = HeldOff::those_that_end().map_err(failed)?;
     let file = folder.create(&stage).map_err(failed)?;
     let copy = || {
         let keys = store.copy_into(&path.with_file_name(&stage), &path, &signals)?;
@@ -65,6 +63,9 @@ pub(super) fn backup(store: &Store, path: &Path) -> Result<Backup> {
             return Err(Error::new(Code::Forbidden, message));
         }
         file.sync_all().map_err(failed)?;
+        if signals.has_come() {
+            return Err(Error::new(Code::Cancelled, "no copy was made"));
+        }
         folder.rename_new(&stage, name).map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => already_there(),
             _ => failed(error),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Authority;
 use crate::error::{Code, Error, Result};
+use crate::signals::HeldOff;
 use crate::store::{Forgotten, Old, Pruned, Turn};
 use crate::syslog;
 use crate::timestamp::Timestamp;
@@ -32,7 +33,10 @@ impl Authority {
     pub fn prune(&mut self, ended_for: Duration, each: impl FnMut(&Pruned)) -> Result<Pruned> {
         let before = self.old_before(ended_for)?;
         let mut so_far = Forgotten::default();
-        let done = self.forget(before, &mut so_far, each);
+        // Who is ended by one has the system's log told of what was forgotten.
+        let signals = HeldOff::those_that_end()
+            .map_err(|error| Error::new(Code::InternalError, format!("cannot hold off signals: {error}")))?;
+        let done = self.forget(before, &signals, &mut so_far, each);
         syslog::write(so_far.event.map(|(_, event)| event.to_string()));
         let some = !so_far.sum.is_nothing();
         done.map(|()| so_far.sum).map_err(|error| match some {
@@ -44,6 +48,7 @@ impl Authority {
     fn forget(
         &mut self,
         before: Timestamp,
+        signals: &HeldOff,
         so_far: &mut Forgotten,
         mut each: impl FnMut(&Pruned),
     ) -> Result<()> {
@@ -64,6 +69,9 @@ impl Authority {
                 let took = start.elapsed();
                 last = found.into_iter().next_back();
                 each(&so_far.sum);
+                if signals.has_come() {
+                    return Err(Error::new(Code::Cancelled, "a signal came"));
+                }
                 most = if took > A_STEP { most / 2 } else { most * 2 }.clamp(FEWEST, MOST);
                 // Whoever waits is faster than the next step.
                 thread::sleep(took.min(A_STEP));

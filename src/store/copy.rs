@@ -3,7 +3,9 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use nix::poll::PollTimeout;
 use rusqlite::ErrorCode::OperationInterrupted;
@@ -33,15 +35,20 @@ impl Store {
         let connection = self.connection()?;
         let (copying, end) =
             io::pipe().map_err(|error| Error::io(&error, "make a pipe for", path, Code::DbError))?;
-        let interrupt = connection.get_interrupt_handle();
+        let (interrupt, is_over) = (connection.get_interrupt_handle(), AtomicBool::new(false));
         thread::scope(|scope| {
-            scope.spawn(move || {
+            scope.spawn(|| {
                 let woken = signals.wait(copying.as_fd(), PollTimeout::NONE);
-                if let Ok(Woken::ByInterrupt | Woken::ByEnding) = woken {
+                // SQLite is not interrupted before it has begun.
+                while matches!(woken, Ok(Woken::ByInterrupt | Woken::ByEnding))
+                    && !is_over.load(Ordering::Relaxed)
+                {
                     interrupt.interrupt();
+                    thread::sleep(Duration::from_millis(10));
                 }
             });
             let copied = connection.execute("VACUUM INTO ?1", [target]).map_err(cannot);
+            is_over.store(true, Ordering::Relaxed);
             drop(end);
             copied
         })?;

@@ -1,10 +1,11 @@
 //! How a database is, for who looks after it. Nothing is changed.
 
+use std::fs;
 use std::path::Path;
 
 use rusqlite::{FileControl, Row, params};
 
-use super::open::{Checkpoint, checkpoint};
+use super::event::{Event, event_columns};
 use super::record::{self, KEY_COLUMNS, Record, SETTINGS_COLUMNS, key_columns, settings_columns};
 use super::{Snapshot, Store};
 use crate::error::{Code, Error, Result};
@@ -20,8 +21,8 @@ pub struct Size {
     pub page_size: u64,
     /// Pages that hold nothing.
     pub free: u64,
-    /// Pages of the log.
-    pub in_log: u64,
+    /// Bytes of the log, on the disk.
+    pub log: u64,
 }
 
 /// What is kept of a user who has a current key.
@@ -47,12 +48,12 @@ impl Store {
             let number = connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
             number.map(i64::unsigned_abs).map_err(|error| self.failed(&error))
         };
-        let log = checkpoint(connection, Checkpoint::Noop).map_err(|error| self.failed(&error))?;
+        let log = fs::metadata(self.location.side_file("-wal"));
         Ok(Size {
             pages: number("page_count")?,
             page_size: number("page_size")?,
             free: number("freelist_count")?,
-            in_log: u64::try_from(log.in_log).unwrap_or(0),
+            log: log.map_or(0, |log| log.len()),
         })
     }
 
@@ -89,6 +90,29 @@ impl Snapshot<'_> {
         Ok(if lines == ["ok"] { Vec::new() } else { lines })
     }
 
+    /// How many keys and how many events are stored that make no sense.
+    pub fn senseless(&self) -> Result<[u64; 2]> {
+        let count = |sql: &str, is_read: &dyn Fn(&Row<'_>) -> bool| {
+            let mut count = 0;
+            self.one_by_one(
+                sql,
+                (),
+                |row| Ok(is_read(row)),
+                |is_read| {
+                    count += u64::from(!is_read);
+                    Ok::<_, Error>(())
+                },
+            )?;
+            Ok::<_, Error>(count)
+        };
+        let keys = concat!("SELECT ", key_columns!(), " FROM keys");
+        let events = concat!("SELECT ", event_columns!(), " FROM events");
+        Ok([
+            count(keys, &|row| Record::read(row, self.now).is_ok())?,
+            count(events, &|row| Event::read(row).is_ok())?,
+        ])
+    }
+
     /// When a key was last issued by a renewal.
     pub fn last_renewal(&self) -> Result<Option<Timestamp>> {
         let sql = "SELECT max(at) FROM events WHERE event = 'issued' AND detail LIKE 'renew%'";
@@ -97,24 +121,20 @@ impl Snapshot<'_> {
 
     /// The next users, in order, who have a current key, be it expired.
     ///
-    /// As bytes: a name that makes no sense is no reason to leave out the others.
+    /// As bytes: a name that makes no sense is no reason to leave out the others. Nor is an index that is damaged,
+    /// where another or the table itself can be read.
     pub fn users_after(&self, last: Option<&[u8]>, most: u32) -> Result<Vec<Vec<u8>>> {
-        let sql = "SELECT CAST(user AS BLOB) FROM keys WHERE status = 'active' \
-                   AND (?1 IS NULL OR user > CAST(?1 AS TEXT)) ORDER BY user LIMIT ?2";
-        self.all(sql, params![last, most], |row, _| row.get(0))
+        by_some_way(|way| {
+            let sql = format!(
+                "SELECT CAST(user AS BLOB) FROM keys {way} WHERE status = 'active' \
+                 AND (?1 IS NULL OR user > CAST(?1 AS TEXT)) ORDER BY user LIMIT ?2"
+            );
+            self.all(&sql, params![last, most], |row, _| row.get(0))
+        })
     }
 
     /// The user's current key, be it expired, and what is kept of the user.
     pub fn kept(&self, user: &User) -> Result<Option<Kept>> {
-        let sql = concat!(
-            "SELECT ",
-            key_columns!(),
-            ", ",
-            settings_columns!(),
-            ", due_at, EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'pending') \
-             FROM keys LEFT JOIN settings ON settings.user = keys.user AND pending_key = 0 \
-             WHERE keys.user = ?1 AND status = 'active'"
-        );
         let read = |row: &Row<'_>, now| {
             Ok(Kept {
                 key: Record::read(row, now)?,
@@ -123,7 +143,17 @@ impl Snapshot<'_> {
                 is_delivered_to: row.get(KEY_COLUMNS + SETTINGS_COLUMNS + 1)?,
             })
         };
-        Ok(self.all(sql, [user.as_str()], read)?.pop())
+        let kept = by_some_way(|way| {
+            let sql = format!(
+                "SELECT {}, {}, due_at, EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'pending') \
+                 FROM keys {way} LEFT JOIN settings ON settings.user = keys.user AND pending_key = 0 \
+                 WHERE keys.user = ?1 AND status = 'active'",
+                key_columns!(),
+                settings_columns!()
+            );
+            self.all(&sql, [user.as_str()], read)
+        });
+        kept.map(|mut kept| kept.pop())
     }
 
     /// The users who have a key on its way to a file, whatever else is known of it.
@@ -137,4 +167,11 @@ impl Snapshot<'_> {
         let sql = "SELECT 1 FROM settings WHERE key_file = ?1 LIMIT 1";
         self.statement(sql, |file| file.exists([path.to_str()]))
     }
+}
+
+/// What `look` finds by an index, or where that is damaged by another, or by the table itself.
+fn by_some_way<T>(look: impl Fn(&str) -> Result<T>) -> Result<T> {
+    look("INDEXED BY one_active_key")
+        .or_else(|_| look("INDEXED BY keys_of_user"))
+        .or_else(|_| look("NOT INDEXED"))
 }

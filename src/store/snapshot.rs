@@ -323,7 +323,7 @@ impl<'store> Snapshot<'store> {
         self.statement(sql, |all| all.query_map(parameters, |row| read(row, self.now))?.collect())
     }
 
-    fn one_by_one<T, E: From<Error>>(
+    pub(super) fn one_by_one<T, E: From<Error>>(
         &self,
         sql: &str,
         parameters: impl Params,

@@ -9,6 +9,7 @@ use nix::sys::statvfs::statvfs;
 use super::{About, Check, Each, quoted};
 use crate::error::{Code, Error, Result};
 use crate::store::{Location, Store};
+use crate::text::count;
 use crate::timestamp::Timestamp;
 
 /// With less room than this for each, what is written is soon not.
@@ -28,10 +29,11 @@ pub fn check_files(location: &Location, store: Option<&Store>, each: Each<'_>) {
         let may = if store.is_read_only() { "read, not written" } else { "written" };
         each(about("database").ok(format!("it can be {may} by you")));
     }
-    if path.exists() {
-        each(about("access").by(|about| access(about, path)));
+    // What else lies there is nobody's to change.
+    if let Some(store) = store {
+        each(about("access").by(|about| access(about, store)));
         // One that was restored has none until it is written.
-        for suffix in ["-wal", "-shm"].into_iter().filter(|_| store.is_some_and(Store::has_log)) {
+        for suffix in ["-wal", "-shm"].into_iter().filter(|_| store.has_log()) {
             let file = location.side_file(suffix);
             let subject = file.display().to_string();
             each(About("side file", &subject).by(|about| side_file(about, &file, path)));
@@ -51,6 +53,7 @@ pub fn check(store: &Store, now: Timestamp, clock: fn() -> Result<Timestamp>, ea
     let subject = store.location().path().display().to_string();
     let about = |check| About(check, &subject);
     each(about("integrity").by(|about| integrity(about, store, now)));
+    each(about("rows").by(|about| rows(about, store, now)));
     each(about("size").by(|about| size(about, store)));
     each(about("clock").by(|about| is_past(about, store, now, clock)));
 }
@@ -60,10 +63,13 @@ fn look_at(path: &Path) -> Result<Metadata> {
 }
 
 /// Who may read it, and write it.
-fn access(about: About<'_>, path: &Path) -> Result<Check> {
-    let found = look_at(path)?;
+fn access(about: About<'_>, store: &Store) -> Result<Check> {
+    let found = look_at(store.location().path())?;
     let (mode, uid, gid) = (found.permissions().mode(), found.uid(), found.gid());
-    let files = ["", "-wal", "-shm"].map(|suffix| format!("{}{suffix}", quoted(path))).join(" ");
+    let suffixes: &[&str] = if store.has_log() { &["", "-wal", "-shm"] } else { &[""] };
+    let files: Vec<String> =
+        suffixes.iter().map(|suffix| quoted(&store.location().side_file(suffix))).collect();
+    let files = files.join(" ");
     Ok(if mode & 0o002 != 0 {
         about.problem("everybody may write it", format!("chmod o-rw {files}"))
     } else if mode & 0o004 != 0 {
@@ -106,9 +112,24 @@ fn integrity(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
     }
 }
 
+/// Whether all that is stored can be read.
+fn rows(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
+    let [keys, events] = store.read_beside_writers(now, |snapshot| snapshot.senseless())?;
+    if (keys, events) == (0, 0) {
+        return Ok(about.ok("all that is stored makes sense"));
+    }
+    let message = format!(
+        "{} and {} that are stored make no sense: `apikey list --all` and `apikey log` end there",
+        count(keys, "key"),
+        count(events, "event")
+    );
+    Ok(about.problem(message, "restore the database from a backup"))
+}
+
 fn size(about: About<'_>, store: &Store) -> Result<Check> {
     let size = store.size()?;
-    let [bytes, free, log] = [size.pages, size.free, size.in_log].map(|pages| pages * size.page_size);
+    let [bytes, free] = [size.pages, size.free].map(|pages| pages * size.page_size);
+    let log = size.log;
     let shown = format!("{bytes} bytes, of which {free} are free, and {log} in the log");
     Ok(if log > LONG_LOG {
         let hint = "end who has looked at an old state for long: `fuser -v` names who has the log open";

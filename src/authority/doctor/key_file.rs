@@ -36,7 +36,8 @@ pub enum Found {
 pub struct Folders {
     /// Those in which it was looked for stages.
     listed: Arc<Mutex<HashSet<PathBuf>>>,
-    /// Those whose file system did not answer.
+    /// Where file systems are mounted, once one did not answer; and those that did not.
+    mounts: Vec<PathBuf>,
     silent: HashSet<PathBuf>,
 }
 
@@ -50,7 +51,7 @@ impl Folders {
         let mut looked: Vec<Option<Looked>> = files.iter().map(|_| None).collect();
         loop {
             let is_left = |(file, looked): &(&(KeyFile, KeyHash), &mut Option<Looked>)| {
-                looked.is_none() && !self.silent.contains(folder_of(&file.0))
+                looked.is_none() && (self.silent.is_empty() || !self.silent.contains(self.mount_of(&file.0)))
             };
             let mut left: Vec<_> = files.iter().zip(&mut looked).filter(is_left).collect();
             if left.is_empty() {
@@ -62,8 +63,12 @@ impl Folders {
             let patience = if self.silent.is_empty() { A_WHILE } else { A_LITTLE };
             match each_within(patience, to_do, move |(file, hash)| looks.look_at(&file, &hash)) {
                 Ok(done) => {
-                    self.silent.extend(left.get(done.len()).map(|((file, _), _)| folder_of(file).to_owned()));
+                    let silent = left.get(done.len()).map(|((file, _), _)| file);
                     left.into_iter().zip(done).for_each(|((_, looked), done)| *looked = Some(done));
+                    if let Some(file) = silent {
+                        self.mounts = mounts();
+                        self.silent.insert(self.mount_of(file).to_owned());
+                    }
                 }
                 Err(error) => left.iter_mut().for_each(|((file, _), looked)| {
                     **looked = Some(obstructed(format!("{} cannot be looked at: {error}", file.path())));
@@ -75,6 +80,25 @@ impl Folders {
         let each = files.iter().zip(looked);
         each.map(|((file, _), looked)| looked.unwrap_or_else(|| silent(file))).collect()
     }
+}
+
+impl Folders {
+    /// Where the file system of this file is mounted; its folder where that is not known.
+    fn mount_of<'a>(&'a self, file: &'a KeyFile) -> &'a Path {
+        let folder = folder_of(file);
+        let mounts = self.mounts.iter().map(PathBuf::as_path).filter(|mount| folder.starts_with(mount));
+        mounts.max_by_key(|mount| mount.as_os_str().len()).unwrap_or(folder)
+    }
+}
+
+/// Where something is mounted: proc_pid_mountinfo(5), the fifth field, with blanks and backslashes in octal.
+fn mounts() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    let plain = |field: &str| {
+        escapes.iter().fold(field.to_owned(), |field, (octal, c)| field.replace(octal, c)).into()
+    };
+    table.lines().filter_map(|line| line.split(' ').nth(4)).map(plain).collect()
 }
 
 fn folder_of(file: &KeyFile) -> &Path {

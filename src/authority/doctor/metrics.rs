@@ -13,6 +13,7 @@ use super::super::{Authority, Filter};
 use super::{Check, Health};
 use crate::error::{Code, Error, Result};
 use crate::key_file::Folder;
+use crate::signals::HeldOff;
 use crate::store::{Location, Status};
 use crate::timestamp::Timestamp;
 
@@ -58,6 +59,8 @@ impl Metrics {
             Some(_) => Some(ours(folder.read(name).map_err(failed)?, &path)?),
         };
         let stage = Folder::unused_name(name)?;
+        // Who is ended by one leaves no stage.
+        let _signals = HeldOff::those_that_end().map_err(failed)?;
         let write = || {
             let mut file = folder.create(&stage)?;
             if let Some(before) = &before {

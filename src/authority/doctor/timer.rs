@@ -7,6 +7,7 @@ use super::{About, Check, Each};
 use crate::error::{Code, Error, Result};
 use crate::patience::{A_WHILE, within};
 use crate::store::Location;
+use crate::text::count;
 
 const TIMER: &str = "apikey-renew.timer";
 const SERVICE: &str = "apikey-renew.service";
@@ -15,10 +16,10 @@ const DATABASE: &str = "/var/lib/apikey/keys.db";
 /// There where the host was booted with it: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
 
-/// Checks that it renews the keys in this database, of so many users.
-pub fn check(location: &Location, renewed: u64, each: Each<'_>) {
+/// Checks that it renews the keys in this database, of so many users; of an unknown number where that is `None`.
+pub fn check(location: &Location, renewed: Option<u64>, each: Each<'_>) {
     let about = About("timer", TIMER);
-    each(if renewed == 0 {
+    each(if renewed == Some(0) {
         about.ok("nobody has a renewal age")
     } else if !Path::new(BOOTED).exists() {
         about.ok("there is no systemd here, and nothing is known of cron")
@@ -27,9 +28,10 @@ pub fn check(location: &Location, renewed: u64, each: Each<'_>) {
     });
 }
 
-fn look(about: About<'_>, location: &Location, renewed: u64) -> Result<Check> {
+fn look(about: About<'_>, location: &Location, renewed: Option<u64>) -> Result<Check> {
     const CRON: &str = "or a line for cron: the README has both";
-    let of_users = format!("nothing is known to renew the keys of {renewed} users in this database");
+    let users = renewed.map_or_else(|| "users".to_owned(), |renewed| count(renewed, "user"));
+    let of_users = format!("nothing is known to renew the keys of {users} in this database");
     if property(TIMER, "LoadState")? == "not-found" {
         return Ok(about.warning(
             format!("it is not installed, and {of_users}"),
@@ -45,7 +47,7 @@ fn look(about: About<'_>, location: &Location, renewed: u64) -> Result<Check> {
     }
     let (enabled, active) = (property(TIMER, "UnitFileState")?, property(TIMER, "ActiveState")?);
     Ok(if (enabled.as_str(), active.as_str()) == ("enabled", "active") {
-        about.ok(format!("it renews the keys of {renewed} users"))
+        about.ok(format!("it renews the keys of {users}"))
     } else {
         let message = format!("it is {enabled} and {active}, and {of_users}");
         about.problem(message, format!("systemctl enable --now {TIMER}"))

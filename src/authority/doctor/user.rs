@@ -1,6 +1,7 @@
 //! What each user has: the end of the current key, its renewal, the reload command, the key file; and every delivery
 //! that is under way.
 
+use std::collections::HashSet;
 use std::panic::resume_unwind;
 use std::thread;
 use std::time::Duration;
@@ -27,63 +28,68 @@ const LATE: Duration = Duration::from_secs(60 * 60);
 const LOOKS: u32 = 5;
 const A_MOMENT: Duration = Duration::from_millis(20);
 
-/// Checks every user who has a current key, and every delivery. Returns how many users are renewed.
-pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> u64 {
-    let (mut renewed, mut folders, mut replaced) = (0, Folders::default(), Vec::new());
-    let mut page = next_page(store, now, None, each);
-    while let Some(Page { known, last }) = page {
+/// Checks every delivery, and every user who has a current key. Returns how many users are renewed, where that can be
+/// told.
+pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> Option<u64> {
+    let database = store.location().path().display().to_string();
+    let delivered_to = deliveries(store, now, each).unwrap_or_else(|error| {
+        each(About("delivery", &database).failed(&error));
+        HashSet::new()
+    });
+    let (mut renewed, mut folders, mut replaced) = (Some(0), Folders::default(), Vec::new());
+    let mut page = next_page(store, now, None);
+    while let Some(Page { users, last }) = page.unwrap_or_else(|error| {
+        each(About("key", &database).failed(&error));
+        renewed = None;
+        None
+    }) {
+        let mut known = Vec::new();
+        for (name, kept) in users {
+            match kept {
+                Ok(kept) => known.extend(kept),
+                Err(error) => each(About("key", &String::from_utf8_lossy(&name)).failed(&error)),
+            }
+        }
         for kept in &known {
-            renewed += u64::from(kept.settings.renew_after.is_some());
+            renewed = renewed.map(|renewed| renewed + u64::from(kept.settings.renew_after.is_some()));
             check(store, now, kept, each);
         }
-        let (users, files) = with_key_file(known);
+        let (users, files) = with_key_file(known, &delivered_to, each);
         let looked;
         // The next ones are looked up meanwhile.
         (looked, page) = thread::scope(|scope| {
             let looking = scope.spawn(|| folders.look_at(&files));
-            let next = next_page(store, now, Some(&last), each);
+            let next = next_page(store, now, Some(&last));
             (looking.join().unwrap_or_else(|panic| resume_unwind(panic)), next)
         });
         replaced.extend(tell(store, now, users.into_iter().zip(looked), true, each));
     }
     for looks_left in (0..LOOKS).rev() {
-        let (users, files) = with_key_file(replaced);
+        let (users, files) = with_key_file(replaced, &delivered_to, each);
         let looked = folders.look_at(&files);
         replaced = tell(store, now, users.into_iter().zip(looked), looks_left > 0, each);
     }
-    let database = store.location().path().display().to_string();
-    deliveries(store, now, each).unwrap_or_else(|error| each(About("delivery", &database).failed(&error)));
     renewed
 }
 
-/// Users who have a current key, and the last name that was looked at.
+/// Users who have a current key by what is stored as their name, and the last of these.
 struct Page {
-    known: Vec<Kept>,
+    users: Vec<(Vec<u8>, Result<Option<Kept>>)>,
     last: Vec<u8>,
 }
 
-fn next_page(store: &Store, now: Timestamp, after: Option<&Vec<u8>>, each: Each<'_>) -> Option<Page> {
-    let read = store.read_beside_writers(now, |snapshot| {
+fn next_page(store: &Store, now: Timestamp, after: Option<&Vec<u8>>) -> Result<Option<Page>> {
+    let users: Vec<_> = store.read_beside_writers(now, |snapshot| {
         let names = snapshot.users_after(after.map(Vec::as_slice), AT_A_TIME)?;
-        let read = |name: Vec<u8>| {
+        let with_kept = |name: Vec<u8>| {
             let kept = kept(snapshot, &String::from_utf8_lossy(&name));
             (name, kept)
         };
-        Ok(names.into_iter().map(read).collect::<Vec<_>>())
-    });
-    let users = read.unwrap_or_else(|error: Error| {
-        each(About("key", &store.location().path().display().to_string()).failed(&error));
-        Vec::new()
-    });
+        Ok::<_, Error>(names.into_iter().map(with_kept).collect())
+    })?;
     // An index that is damaged can lead back to where it began.
-    let last = users.last().map(|(name, _)| name.clone()).filter(|last| Some(last) > after)?;
-    let known = users.into_iter().filter_map(|(name, kept)| {
-        kept.unwrap_or_else(|error| {
-            each(About("key", &String::from_utf8_lossy(&name)).failed(&error));
-            None
-        })
-    });
-    Some(Page { known: known.collect(), last })
+    let last = users.last().map(|(name, _)| name.clone()).filter(|last| Some(last) > after);
+    Ok(last.map(|last| Page { users, last }))
 }
 
 fn kept(snapshot: &Snapshot<'_>, name: &str) -> Result<Option<Kept>> {
@@ -105,12 +111,22 @@ fn check(store: &Store, now: Timestamp, kept: &Kept, each: Each<'_>) {
 }
 
 /// Those of these users who have a key file, and whose key it is to hold. What is in it while a delivery is under
-/// way, that says.
-fn with_key_file(known: Vec<Kept>) -> (Vec<Kept>, Vec<(KeyFile, KeyHash)>) {
+/// way, the delivery says.
+fn with_key_file(
+    known: Vec<Kept>,
+    delivered_to: &HashSet<User>,
+    each: Each<'_>,
+) -> (Vec<Kept>, Vec<(KeyFile, KeyHash)>) {
     let with_file = |kept: Kept| {
-        let file = kept.settings.key_file.clone().filter(|_| !kept.is_delivered_to)?;
-        let hash = kept.key.key_hash;
-        Some((kept, (file, hash)))
+        let user = &kept.key.user;
+        if kept.is_delivered_to {
+            if !delivered_to.contains(user) {
+                each(About("delivery", user.as_str()).ok("one has begun"));
+            }
+            return None;
+        }
+        let of_user = (kept.settings.key_file.clone()?, kept.key.key_hash);
+        Some((kept, of_user))
     };
     known.into_iter().filter_map(with_file).unzip()
 }
@@ -128,11 +144,13 @@ fn tell(
     for (Kept { key, settings, .. }, (found, stages)) in looked {
         stages.iter().for_each(|stage| left_behind(store, now, stage, each));
         if !matches!(found, Found::Right) && may {
-            let latest = store.read_beside_writers(now, |snapshot| snapshot.kept(&key.user)).ok().flatten();
-            let is_same = |latest: &Kept| latest.key.prefix == key.prefix && !latest.is_delivered_to;
-            if !latest.as_ref().is_some_and(is_same) {
-                replaced.extend(latest);
-                continue;
+            match store.read_beside_writers(now, |snapshot| snapshot.kept(&key.user)) {
+                Ok(Some(latest)) if latest.key.prefix == key.prefix && !latest.is_delivered_to => {}
+                Ok(latest) => {
+                    replaced.extend(latest);
+                    continue;
+                }
+                Err(error) => each(About("key", key.user.as_str()).failed(&error)),
             }
         }
         if let Some(file) = settings.key_file {
@@ -239,7 +257,8 @@ fn other_s(store: &Store, now: Timestamp, user: &User, prefix: Prefix) -> Option
     (key.status.is_accepted() && key.user != *user).then_some(key.user)
 }
 
-fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<()> {
+/// Tells of every delivery. Returns to whom there is one.
+fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<HashSet<User>> {
     let (pending, users) = store.read_beside_writers(now, |snapshot| {
         Ok::<_, Error>((snapshot.pending()?, snapshot.users_with_pending()?))
     })?;
@@ -252,6 +271,7 @@ fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<()> {
         };
         each(About("delivery", name).problem(message, hint));
     }
+    let delivered_to = pending.iter().map(|pending| pending.key.user.clone()).collect();
     let mut is_silent = false;
     for pending in pending {
         let mut found = delivery(store, now, pending.clone(), &mut is_silent);
@@ -270,7 +290,7 @@ fn deliveries(store: &Store, now: Timestamp, each: Each<'_>) -> Result<()> {
         }
         each(found);
     }
-    Ok(())
+    Ok(delivered_to)
 }
 
 /// Where a delivery stands. Its file system may not answer: then the others are not waited for either.

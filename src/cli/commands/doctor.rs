@@ -10,6 +10,7 @@ use crate::authority::{Authority, Check, Health, Metrics};
 use crate::cli::args::{Global, new_file};
 use crate::cli::json;
 use crate::cli::output::Output;
+use crate::cli::progress::Progress;
 use crate::error::{Code, Error, Result};
 use crate::text::printable;
 use crate::timestamp::Timestamp;
@@ -76,7 +77,9 @@ pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
         written = metrics_written(&database, opened.as_deref(), &metrics);
         printed?;
     } else {
+        let progress = Progress::begin(None, output.is_quiet());
         let (database, opened) = global.doctor(|check| note(&check))?;
+        drop(progress);
         written = metrics_written(&database, opened.as_deref(), &metrics);
         bad.sort_by_key(|check: &Check| Reverse(check.status));
         let mut text: String = bad.iter().map(lines).collect();
