@@ -71,7 +71,7 @@ fn what_ended_longer_ago_is_forgotten_and_nothing_else() {
     host.apikey(&["prune", "--ended-for", "300d", "--dry-run"]).gives(
         0,
         "",
-        "There are 2 keys, 5 events and the settings of 1 user.\n",
+        "Would forget 2 keys, 5 events and the settings of 1 user.\n",
     );
     assert!(contents(&host) == before, "a dry run did something");
     host.apikey(&["prune", "--ended-for", "300d", "-y"]).gives(

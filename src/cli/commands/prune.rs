@@ -48,7 +48,7 @@ pub fn run(args: &Prune, global: &Global, output: &Output) -> Result<()> {
     let mut authority = global.open()?;
     let there = authority.prunable(args.ended_for)?;
     if args.dry_run || there.is_nothing() {
-        return tell(output, "There are", &there);
+        return tell(output, "Would forget", &there);
     }
     if ask {
         prompt::confirm(&format!("Forget {there}?"))?;
