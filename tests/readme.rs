@@ -60,22 +60,21 @@ fn the_query_of_the_readme_finds_an_accepted_key_and_no_other() {
     assert_eq!(user_of(&hash), None);
 }
 
+/// tests/languages.rs runs that.
 #[test]
-#[ignore = "needs python3"]
-fn the_python_of_the_readme_tells_whose_key_it_is() {
-    let (host, key) = Host::with_key_of("alice");
-    let program = blocks("python")[0].replace("/var/lib/apikey/keys.db", host.database().to_str().unwrap());
-    let asking = format!("{program}\nimport sys\nprint(user_of(sys.stdin.read()), user_of('no key'))\n");
-    host.write("service.py", asking.as_bytes());
-    host.write("key", key.as_bytes());
-    let key = std::fs::File::open(host.path("key")).unwrap();
-    let output = Command::new("python3").arg(host.path("service.py")).stdin(key).output().unwrap();
-    assert_eq!(
-        String::from_utf8_lossy(&output.stdout),
-        "alice None\n",
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+fn the_python_of_the_readme_is_that_of_the_examples() {
+    assert!(include_str!("../examples/verify.py").contains(blocks("python")[0]));
+}
+
+#[test]
+fn the_files_that_the_readme_links_to_are_there() {
+    let links = README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let files: Vec<&str> = links.filter(|link| !link.starts_with(['#', 'h'])).collect();
+    assert!(files.iter().all(|file| std::fs::exists(file).unwrap()), "{files:?}");
+    let examples = std::fs::read_dir("examples").unwrap().map(|entry| entry.unwrap().file_name());
+    for example in examples.filter(|name| name.to_str().unwrap().starts_with("verify")) {
+        assert!(files.iter().any(|file| file.ends_with(example.to_str().unwrap())), "no link to {example:?}");
+    }
 }
 
 #[test]
