@@ -7,7 +7,7 @@ use rusqlite::{FileControl, Row, params};
 
 use super::event::{Event, event_columns};
 use super::record::{self, KEY_COLUMNS, Record, SETTINGS_COLUMNS, key_columns, settings_columns};
-use super::{Snapshot, Store};
+use super::{Snapshot, Store, replica};
 use crate::error::{Code, Error, Result};
 use crate::settings::Settings;
 use crate::timestamp::Timestamp;
@@ -79,6 +79,16 @@ impl Store {
     /// Whether it may only be read.
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Whether it is a replica.
+    pub fn is_replica(&self) -> Result<bool> {
+        replica::is_at(&self.location)
+    }
+
+    /// When Litestream last wrote the replica, where that can be told.
+    pub fn written_at(&self) -> Result<Option<Timestamp>> {
+        replica::written_at(&self.location)
     }
 }
 

@@ -235,7 +235,7 @@ fn left_behind(path: &Path) -> Error {
     .hint("find out whose it is, and move it away")
 }
 
-fn metadata(path: &Path) -> Result<Option<Metadata>> {
+pub fn metadata(path: &Path) -> Result<Option<Metadata>> {
     match fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == NotFound => Ok(None),

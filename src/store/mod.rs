@@ -3,6 +3,7 @@
 //! - Where a database is and that nobody can swap it: `location.rs`. What kind of file it is,
 //!   before SQLite touches it: `header.rs`. That its index is no old one: `boot.rs`. What it holds:
 //!   `versions.rs`. Who writes next: `lock.rs`.
+//!   What Litestream replicates, and keeps up elsewhere: `replica.rs`.
 //! - Whoever looks does so in a [`Snapshot`], whoever writes in a [`Transaction`]; both see a
 //!   database whose schema was checked in the same transaction.
 //! - A write takes the lock (see [`Turn`]; but for a revocation, which waits for nobody's delivery), then
@@ -30,6 +31,7 @@ mod make;
 mod open;
 mod prune;
 mod record;
+mod replica;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -104,6 +106,7 @@ impl Store {
         if location.identity()?.is_none() {
             // Not even the lock is made where it should not be.
             location.check()?;
+            replica::refuse(&location)?;
             let _lock = WriteLock::wait(&location, timeout)?;
             if location.check()?.is_none() {
                 make(&location, VERSIONS)?;

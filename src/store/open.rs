@@ -11,6 +11,7 @@ use super::boot::make_sure_of_index;
 use super::failure::{self, again, failure, is_lock};
 use super::header::Header;
 use super::location::{Identity, Location};
+use super::replica;
 use super::versions::{self, Standing, Versions};
 use crate::error::{Code, Error, Result};
 
@@ -27,19 +28,20 @@ pub struct Opened {
 
 /// Opens the database at `location`; `timeout` is how long SQLite waits for another process.
 pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Result<Opened> {
+    let is_replica = replica::is_at(location)?;
     let Some(identity) = location.check()? else {
-        return Err(failure::missing(location));
+        return Err(if is_replica { replica::missing(location) } else { failure::missing(location) });
     };
     let failed = |error| failure(&error, location);
     let connect = |index| connect(location, identity, versions, index);
-    let (connection, header) = connect(Index::Shared)?;
+    let (connection, header) = connect(if is_replica { Index::None } else { Index::Shared })?;
     let read_only = connection.is_readonly(c"main").map_err(failed)?;
     if !read_only {
         make_sure_of_index(location, timeout)?;
     }
     let opened = match again(|| configure(&connection, timeout)) {
         Ok(()) => Opened { connection, read_only, is_locked: false, is_wal: header.is_wal },
-        Err(error) if is_lock(&error) => {
+        Err(error) if is_lock(&error) && !is_replica => {
             // As long as this connection is open, SQLite gives the next one the same index.
             drop(connection);
             let beside_lock = || {
@@ -66,6 +68,8 @@ pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Resul
 /// Which index of the log a connection uses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Index {
+    /// None: a replica has no log.
+    None,
     /// The one that all processes share.
     Shared,
     /// One of its own, which it makes from the log, unless somebody else has the shared one open; it reads
@@ -81,12 +85,16 @@ fn connect(
     index: Index,
 ) -> Result<(Connection, Header)> {
     let failed = |error| failure(&error, location);
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    let access = match index {
+        Index::None => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Index::Shared | Index::Private => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = access
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = match index {
-        Index::Shared => Connection::open_with_flags(location.path(), flags),
+        Index::None | Index::Shared => Connection::open_with_flags(location.path(), flags),
         Index::Private => {
             let uri = format!("file:{}?readonly_shm=1", percent_encoded(location.path()));
             Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)
@@ -103,6 +111,9 @@ fn connect(
         .map_err(|code| failed(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)))?;
     let application_id = if header.is_sqlite { header.application_id } else { 0 };
     check_standing(location, versions::standing(versions, application_id, header.user_version), versions)?;
+    if index == Index::None {
+        replica::check(location, &header)?;
+    }
     Ok((connection, header))
 }
 

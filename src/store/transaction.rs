@@ -442,7 +442,8 @@ pub fn is_use_worth_writing(key: &Record, now: Timestamp) -> bool {
     key.last_used_at.and_then(apart).is_none_or(|apart| apart >= USE_PRECISION)
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+/// Whether it is what SQLite found the database to be.
+pub fn is_damage(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 

@@ -11,7 +11,7 @@ use super::lock::WriteLock;
 use super::open::{Checkpoint, checkpoint, set_timeout};
 use super::transaction::{self, Witness};
 use super::versions::{self, Standing};
-use super::{Event, Snapshot, Store, Transaction, failure};
+use super::{Event, Snapshot, Store, Transaction, failure, replica};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
@@ -35,6 +35,7 @@ impl Store {
         if !self.read_only {
             return Ok(());
         }
+        replica::refuse(&self.location)?;
         let message = format!("{} may not be written", self.location.path().display());
         Err(Error::new(Code::Forbidden, message).hint("run apikey as a user who may write it"))
     }
@@ -70,7 +71,7 @@ impl Store {
             let work_on = Transaction { snapshot, actor, witness, events };
             let value = work(&work_on)?;
             let (witness, events) = (work_on.witness.get(), work_on.events.into_inner());
-            (now, value, witness, events, transaction.commit().map_err(|error| self.failed(&error)))
+            (now, value, witness, events, self.commit(transaction))
         };
         match (committed, witness) {
             (Err(error), None) => return Err(error),
@@ -127,7 +128,12 @@ impl Store {
             let snapshot = Snapshot { connection: &transaction, location: &self.location, now: at };
             transaction::write_use(&snapshot, prefix)?;
         }
-        transaction.commit().map_err(|error| self.failed(&error)).map(|()| true)
+        self.commit(transaction).map(|()| true)
+    }
+
+    fn commit(&self, transaction: rusqlite::Transaction<'_>) -> Result<()> {
+        let touched = replica::touch_first_page(&transaction);
+        touched.and_then(|()| transaction.commit()).map_err(|error| self.failed(&error))
     }
 
     /// Begins a transaction that writes, and brings the database to the newest version in it.
@@ -221,11 +227,8 @@ impl Store {
     /// A transaction that writes the number that the database has already.
     pub(super) fn write_nothing(&self) -> Result<()> {
         let (transaction, _) = self.begin(TransactionBehavior::Immediate)?;
-        let rewrite = |name| {
-            let number: i32 = transaction.pragma_query_value(None, name, |row| row.get(0))?;
-            transaction.pragma_update(None, name, number)
-        };
-        rewrite("user_version").and_then(|()| transaction.commit()).map_err(|error| self.failed(&error))
+        let written = replica::write_first_page(&transaction);
+        written.and_then(|()| transaction.commit()).map_err(|error| self.failed(&error))
     }
 }
 

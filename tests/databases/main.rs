@@ -9,6 +9,7 @@ mod damaged;
 mod foreign;
 mod locks;
 mod permissions;
+mod replica;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};

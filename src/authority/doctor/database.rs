@@ -58,6 +58,24 @@ pub fn check(store: &Store, now: Timestamp, clock: fn() -> Result<Timestamp>, ea
     each(about("clock").by(|about| is_past(about, store, now, clock)));
 }
 
+/// How old what a replica holds is. Whether that is too old, only who knows the original can tell.
+pub fn replica(store: &Store, now: Timestamp, each: Each<'_>) {
+    let subject = store.location().path().display().to_string();
+    let ago = |at: Timestamp| {
+        let age = now.since(at).unwrap_or_default();
+        format!("{at}, {} ago", count(age.as_secs(), "second"))
+    };
+    each(About("replica", &subject).by(|about| {
+        let newest = store.read_beside_writers(now, |snapshot| snapshot.newest_event())?;
+        let newest = newest
+            .map_or("it has no change yet".to_owned(), |at| format!("its newest change is of {}", ago(at)));
+        let written = store
+            .written_at()?
+            .map_or(String::new(), |at| format!("; Litestream last wrote it on {}", ago(at)));
+        Ok(about.ok(format!("it is a replica, which is only read; {newest}{written}")))
+    }));
+}
+
 fn look_at(path: &Path) -> Result<Metadata> {
     fs::symlink_metadata(path).map_err(|error| Error::io(&error, "look at", path, Code::DbUnavailable))
 }

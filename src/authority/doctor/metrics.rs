@@ -114,6 +114,12 @@ impl Metrics {
                 let help = "When a key was last renewed.";
                 metric("apikey_last_renewal_timestamp_seconds", help, &one(seconds(renewed)));
             }
+            if authority.store.is_replica()?
+                && let Some(written) = authority.store.written_at()?
+            {
+                let help = "When Litestream last wrote this replica.";
+                metric("apikey_replica_written_timestamp_seconds", help, &one(seconds(written)));
+            }
         }
         let labels = |(check, health): &(&str, Health)| {
             format!("{{check=\"{check}\",status=\"{}\"}}", health.as_str())

@@ -90,8 +90,17 @@ impl Authority {
         database::check_files(&location, opened.as_ref().map(|(store, _)| store), &mut each);
         let (store, now) = opened?;
         database::check(&store, now, clock, &mut each);
-        let renewed = user::check_all(&store, now, &mut each);
-        timer::check(&location, renewed, &mut each);
+        let is_replica = store.is_replica().unwrap_or_else(|error| {
+            each(about.failed(&error));
+            false
+        });
+        if is_replica {
+            // Keys, key files and the timer are looked after where the original is.
+            database::replica(&store, now, &mut each);
+        } else {
+            let renewed = user::check_all(&store, now, &mut each);
+            timer::check(&location, renewed, &mut each);
+        }
         Some(Authority { store, clock })
     }
 }
