@@ -28,7 +28,8 @@ pub enum Code {
     NoDatabase,
     /// Another process held the database for longer than the caller would wait.
     DbLocked,
-    /// Not one of ours, a newer schema, or anything else that keeps the database from being opened.
+    /// Not one of ours, a newer schema, a replica that may not be written, or anything else that keeps the
+    /// database from being opened.
     DbUnavailable,
     /// The operating system's permissions, or a database or folder that others may write.
     Forbidden,
@@ -77,7 +78,8 @@ impl Code {
             Code::DbUnavailable => (
                 "DB_UNAVAILABLE",
                 6,
-                "not one of ours, a newer schema, or anything else that keeps it from being opened",
+                "not one of ours, a newer schema, a replica that may not be written, or anything else that keeps it \
+                 from being opened",
             ),
             Code::Forbidden => (
                 "FORBIDDEN",

@@ -89,7 +89,7 @@ pub struct Store {
 impl Store {
     /// Opens the database at `path`, for writing where the operating system allows that. Whoever
     /// waits for another process does so for up to `timeout`. Where a lock keeps everybody from it, it is
-    /// opened for reading; that can take SQLite's own ten seconds.
+    /// opened for reading; that can take SQLite's own ten seconds. So is a replica, whoever opens it.
     ///
     /// Fails with [`Code::NoDatabase`] where there is none, with [`Code::DbUnavailable`] where it is not
     /// one of ours or its schema is too new, with [`Code::Forbidden`] where it may not be read or others

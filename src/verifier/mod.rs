@@ -24,6 +24,9 @@ use crate::timestamp::Timestamp;
 /// It looks again where SQLite says that the next look will do, and waits for another process up to its timeout. A
 /// database that was replaced by another file, a backup that was restored, is noticed within a second, and opened.
 ///
+/// A replica that Litestream keeps up is only read, whoever runs this; what Litestream writes counts from the next
+/// look on.
+///
 /// Where the database may be written, it is written down when an accepted key was last used: at most once a minute
 /// for each, about a second later, and at the latest when this is dropped; never while another process is writing.
 #[derive(Debug)]
