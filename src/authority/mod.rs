@@ -184,7 +184,7 @@ impl Authority {
         &self,
         look: impl FnOnce(&Keys<'_>) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        self.store.read_beside_writers((self.clock)()?, |snapshot| look(&Keys(snapshot)))
+        self.store.read_at_length((self.clock)()?, |snapshot| look(&Keys(snapshot)))
     }
 
     /// Calls `each` with every event that was written down about the subject (about anybody, where that is
@@ -196,7 +196,7 @@ impl Authority {
         each: impl FnMut(Event) -> std::result::Result<(), E>,
     ) -> std::result::Result<(), E> {
         let now = (self.clock)()?;
-        self.store.read_beside_writers(now, |snapshot| snapshot.for_each_event(subject, since, each))
+        self.store.read_at_length(now, |snapshot| snapshot.for_each_event(subject, since, each))
     }
 
     /// When a key was last renewed, where one was.

@@ -176,6 +176,21 @@ impl Store {
         look(&Snapshot { connection: &transaction, location: &self.location, now })
     }
 
+    /// The same for a look that may take long, as one does whose reader is slow.
+    pub fn read_at_length<T, E: From<Error>>(
+        &self,
+        now: Timestamp,
+        look: impl FnOnce(&Snapshot<'_>) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        if !replica::is_at(&self.location)? {
+            return self.read_beside_writers(now, look);
+        }
+        let mut store = Self::open_at(self.location.clone(), self.timeout, self.versions)?;
+        let copy = store.connection.take().map(replica::into_memory).transpose();
+        store.connection = copy.map_err(|error| self.failed(&error))?;
+        store.read_beside_writers(now, look)
+    }
+
     /// Checks that the schema is ours, for [`find`](Store::find).
     pub fn check(&self) -> Result<()> {
         self.begin(TransactionBehavior::Deferred).map(drop)

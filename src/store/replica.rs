@@ -7,7 +7,8 @@
 //! - It is opened `O_RDONLY`, and every write is refused before a lock is taken.
 //! - Litestream writes whole transactions of the authority's, each under the exclusive lock of SQLite's rollback
 //!   mode (<https://sqlite.org/lockingv3.html>): who reads in that mode sees what is before or after, and
-//!   waits meanwhile.
+//!   waits meanwhile. But Litestream waits for who reads, and whoever comes then for Litestream: so a look that may take
+//!   long is at a copy in memory.
 //! - A replica that was just restored says of itself that it has a log (WAL), until Litestream writes page 1. SQLite
 //!   would make that log and its index, even for who only reads; and who has it open keeps Litestream waiting. So
 //!   it is refused by its header, before SQLite has looked at it. So is one beside which a log lies: somebody wrote it.
@@ -80,6 +81,15 @@ pub fn refuse(location: &Location) -> Result<()> {
          remove {path}{TXID}"
         ),
     ))
+}
+
+/// The database in memory, as it is now: Litestream does not wait for who goes through that, nor everybody else for
+/// Litestream.
+pub fn into_memory(mut file: Connection) -> rusqlite::Result<Connection> {
+    let mut copy = Connection::open_in_memory()?;
+    let bytes = file.serialize(c"main")?;
+    copy.deserialize_read_exact(c"main", &*bytes, bytes.len(), true)?;
+    Ok(copy)
 }
 
 /// Writes the first page as it is, in the transaction that is open, where Litestream replicates the database: what

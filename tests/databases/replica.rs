@@ -2,12 +2,14 @@
 //! `tests/litestream.rs` has the real one.
 
 use std::fs::{self, File};
+use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use apikey::{Timestamp, Verdict, Verifier};
 
 use crate::common::Host;
+use crate::common::locks::{Lock, lock_file};
 
 const PAGE: usize = 4096;
 
@@ -78,6 +80,35 @@ fn a_replica_is_only_read_whoever_runs_it() {
     let path = copy.path("copy.db");
     assert_eq!(host.apikey(&["backup", path.to_str().unwrap()]).run().status, 0);
     assert!((host.names(), host.contents()) == before, "backup changed something");
+}
+
+#[test]
+fn who_reads_a_list_slowly_keeps_nobody_from_a_replica() {
+    let (host, _) = replica();
+    fs::remove_file(host.path("keys.db-txid")).unwrap();
+    // More than a pipe holds.
+    host.execute(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2000)
+         INSERT INTO keys SELECT prefix + n, randomblob(32), id, 'user' || n, NULL, 'active', NULL, NULL, NULL
+         FROM keys, numbers WHERE user = 'alice'",
+    );
+    host.execute(
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 2000)
+         INSERT INTO events (at, event, user, uid) SELECT at, event, user, uid FROM events, numbers",
+    );
+    host.write("keys.db-txid", b"0000000000000001\n");
+    let [mut list, mut log] = ["list", "log"].map(|command| host.apikey(&[command]).spawn());
+    // As much as makes them wait.
+    for reading in [&mut list, &mut log] {
+        reading.stdout.as_mut().unwrap().read_exact(&mut [0; 1]).unwrap();
+    }
+    // SQLite's lock, as Litestream takes it: the pending byte, and those that are shared.
+    drop(lock_file(&host.database(), Lock::Write, 0x4000_0000, 512));
+    for mut reading in [list, log] {
+        let mut read = Vec::new();
+        reading.stdout.as_mut().unwrap().read_to_end(&mut read).unwrap();
+        assert!(read.len() > 100_000 && reading.wait().unwrap().success());
+    }
 }
 
 #[test]
