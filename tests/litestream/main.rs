@@ -20,7 +20,7 @@ use std::time::Duration;
 use apikey::{Timestamp, Verdict, Verifier};
 use common::Host;
 use common::container::wait_for;
-use hosts::Hosts;
+use hosts::{Hosts, Litestream};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use watch::{Ended, change, report, watch};
@@ -126,6 +126,18 @@ fn verifying_on_a_follower_changes_no_byte_of_it() {
     assert!(!is_accepted(&hosts.replica, &key), "it follows on");
 }
 
+/// Has a follower stand still again and again, and ends it: as systemd does, or as a crash.
+fn disturb(follow: Litestream, stops: bool) {
+    thread::sleep(Duration::from_secs(2));
+    for _ in 0..10 {
+        follow.signal(Signal::SIGSTOP);
+        thread::sleep(Duration::from_millis(150));
+        follow.signal(Signal::SIGCONT);
+        thread::sleep(Duration::from_millis(50));
+    }
+    if stops { follow.stop() } else { drop(follow) }
+}
+
 #[test]
 #[ignore = "needs litestream"]
 fn a_follower_that_starts_stands_still_or_is_killed_is_only_read_and_says_nothing_wrong() {
@@ -144,7 +156,7 @@ fn a_follower_that_starts_stands_still_or_is_killed_is_only_read_and_says_nothin
             _ => panic!("{outcome:?}"),
         }
     };
-    let answers = thread::scope(|scope| {
+    let (answers, verifier) = thread::scope(|scope| {
         let looking = scope.spawn(|| {
             let mut answers = [0; 2];
             let expected: BTreeSet<&str> =
@@ -167,25 +179,27 @@ fn a_follower_that_starts_stands_still_or_is_killed_is_only_read_and_says_nothin
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        for round in 0..5 {
+        let disturbing = scope.spawn(|| {
             let follow = hosts.follow();
-            thread::sleep(Duration::from_secs(2));
-            for _ in 0..10 {
-                follow.signal(Signal::SIGSTOP);
-                thread::sleep(Duration::from_millis(150));
-                follow.signal(Signal::SIGCONT);
-                thread::sleep(Duration::from_millis(50));
-            }
-            if round % 2 == 0 { follow.stop() } else { drop(follow) }
-        }
+            let verifier = Verifier::open(&replica.database(), LIMIT).unwrap();
+            drop(follow);
+            (0..5).for_each(|round| disturb(hosts.follow(), round % 2 == 0));
+            verifier
+        });
+        let verifier = disturbing.join();
         is_over.store(true, Ordering::Relaxed);
         writing.join().unwrap();
-        looking.join().unwrap()
+        (looking.join().unwrap(), verifier.unwrap())
     });
     println!("{} answers while the follower was disturbed, and {} times none", answers[1], answers[0]);
     assert!(answers[1] > answers[0]);
     let _follow = hosts.follow();
     hosts.agree();
+    host.apikey(&["revoke", "alice", "-y", "-q"]).gives(0, "", "");
+    wait_for("the Verifier that has been open all the time", || {
+        let verdict = verifier.verify(kept.as_bytes(), Timestamp::now().unwrap());
+        matches!(verdict, Ok(Verdict::Refused(_))).then_some(())
+    });
 }
 
 #[test]
