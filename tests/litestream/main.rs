@@ -22,7 +22,6 @@ use common::Host;
 use common::container::wait_for;
 use hosts::{Hosts, Litestream};
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 use watch::{Ended, change, report, watch};
 use ways::{is_accepted, python, status, stream};
 
@@ -268,13 +267,15 @@ fn an_authority_that_was_killed_is_restored_elsewhere_and_goes_on() {
     );
     assert!(known >= synced.len() && !synced.is_empty());
     assert_eq!(elsewhere.mode("keys.db"), 0o600);
-    let storage = TempDir::new().unwrap();
-    let moved = Hosts { authority: elsewhere, replica: Host::new(), storage };
+    // It is copied to where the old one was, and who has followed that follows on.
+    let moved = Hosts { authority: elsewhere, ..hosts };
     let _replicate = moved.replicate();
     for args in every_command {
         let outcome = moved.authority.apikey(args).run();
         assert_eq!(outcome.status, 0, "{args:?}: {outcome:?}");
     }
-    let _follow = moved.follow();
+    moved.agree();
+    let moved = Hosts { replica: Host::new(), ..moved };
+    let _anew = moved.follow();
     moved.agree();
 }

@@ -24,7 +24,8 @@ impl Dialogue {
         keys.iter().for_each(|key| writeln!(questions, "{key}").unwrap());
         let mut answer = || {
             let mut line = String::new();
-            self.1.read_line(&mut line).unwrap();
+            let read = self.1.read_line(&mut line).unwrap();
+            assert!(read > 0, "it has ended: {:?}", self.0.try_wait());
             line.trim_end().to_owned()
         };
         keys.iter().map(|_| answer()).collect()

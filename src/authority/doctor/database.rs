@@ -119,7 +119,7 @@ fn side_file(about: About<'_>, file: &Path, database: &Path) -> Result<Check> {
 fn integrity(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
     const HINT: &str =
         "restore it from a backup; what must end until then, revoke: that finds keys past damage";
-    match store.read_beside_writers(now, |snapshot| snapshot.damage()) {
+    match store.read_at_length(now, |snapshot| snapshot.damage()) {
         Ok(lines) if lines.is_empty() => Ok(about.ok("nothing is damaged")),
         Ok(lines) => {
             let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
