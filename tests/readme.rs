@@ -60,12 +60,6 @@ fn the_query_of_the_readme_finds_an_accepted_key_and_no_other() {
     assert_eq!(user_of(&hash), None);
 }
 
-/// tests/languages.rs runs that.
-#[test]
-fn the_python_of_the_readme_is_that_of_the_examples() {
-    assert!(include_str!("../examples/verify.py").contains(blocks("python")[0]));
-}
-
 #[test]
 fn the_files_that_the_readme_links_to_are_there() {
     let links = README.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
@@ -85,11 +79,10 @@ fn the_units_of_the_readme_are_right() {
     for unit in units {
         let name = unit.lines().next().unwrap().rsplit('/').next().unwrap();
         // The services of the examples are not installed here.
-        let unit =
-            unit.replace("/usr/local/bin/web", "/bin/true").replace("/usr/local/bin/worker", "/bin/true");
+        let unit = unit.replace("/usr/local/bin/web", "/bin/true");
         host.write(name, unit.replace("/usr/local/bin/litestream", "/bin/true").as_bytes());
     }
-    for name in ["web.service", "worker.service", "apikey-replicate.service", "apikey-follow.service"] {
+    for name in ["web.service", "apikey-replicate.service", "apikey-follow.service"] {
         let output = Command::new("systemd-analyze").arg("verify").arg(host.path(name)).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && said.is_empty(), "{name}: {said}");
@@ -98,11 +91,11 @@ fn the_units_of_the_readme_are_right() {
 
 #[test]
 #[ignore = "needs ansible-core"]
-fn the_ansible_tasks_of_the_readme_change_what_is_to_be_changed_and_say_so() {
+fn the_ansible_tasks_of_the_examples_change_what_is_to_be_changed_and_say_so() {
     let host = Host::new();
     let web = host.path("web");
     let caller = format!("{}:{}", nix::unistd::getuid(), nix::unistd::getgid());
-    let tasks = blocks("yaml")[0].replace("/etc/web", web.to_str().unwrap());
+    let tasks = include_str!("../examples/ansible/key.yml").replace("/etc/web", web.to_str().unwrap());
     let tasks = tasks.replace("--key-file-owner web", &format!("--key-file-owner {caller}"));
     host.write("key.yml", tasks.replace("systemctl restart web", "touch told").as_bytes());
     host.write(
