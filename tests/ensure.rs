@@ -213,6 +213,8 @@ fn what_is_no_key_file_is_refused_and_nothing_changes() {
         }
         // With and without a current key, the answer is the same, and --check has it.
         for _ in 0..2 {
+            // The log is told once.
+            assert_eq!(run(&host, &[]).status, 8);
             let before = state(&host);
             for args in [&[][..], &["--check"], &["--key-file-mode", "640"]] {
                 let outcome = run(&host, &[args, &["--json"]].concat());
