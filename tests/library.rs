@@ -257,3 +257,21 @@ fn a_use_that_cannot_be_written_keeps_nobody_waiting_and_is_written_later() {
     verifier.write_uses();
     assert_eq!(last_used_at(), Some(now()));
 }
+
+#[test]
+fn one_that_only_reads_writes_down_no_use() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    authority.create(&order("alice", Changes::default()), &mut service).unwrap();
+    let content = || ["keys.db", "keys.db-wal"].map(|name| std::fs::read(folder.path().join(name)).unwrap());
+    let before = content();
+    let verifier = Verifier::open_read_only(&path, Duration::from_secs(10)).unwrap();
+    assert!(matches!(verifier.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Accepted(_)));
+    verifier.write_uses();
+    drop(verifier);
+    assert!(content() == before);
+    authority.revoke(&"alice".parse().unwrap(), None).unwrap();
+    let verifier = Verifier::open_read_only(&path, Duration::from_secs(10)).unwrap();
+    assert!(matches!(verifier.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Refused(_)));
+}

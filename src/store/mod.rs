@@ -53,7 +53,7 @@ pub(crate) use self::health::Kept;
 pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;
-use self::open::open;
+use self::open::{Access, open};
 pub use self::prune::Pruned;
 pub(crate) use self::prune::{Forgotten, Old};
 pub use self::record::{Held, Listed, Pending, Record, Status};
@@ -95,7 +95,12 @@ impl Store {
     /// one of ours or its schema is too new, with [`Code::Forbidden`] where it may not be read or others
     /// may write it, with [`Code::DbLocked`] when the time is over.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
-        Self::open_at(Location::new(path)?, timeout, VERSIONS)
+        Self::open_at(Location::new(path)?, Access::Any, timeout, VERSIONS)
+    }
+
+    /// Opens the database at `path` likewise, for reading, whatever the operating system allows.
+    pub fn open_read_only(path: &Path, timeout: Duration) -> Result<Self> {
+        Self::open_at(Location::new(path)?, Access::ReadOnly, timeout, VERSIONS)
     }
 
     /// Opens the database at `path`, or makes it where there is none: all of it or, after a crash,
@@ -113,11 +118,11 @@ impl Store {
                 is_new = true;
             }
         }
-        Ok(Store { is_new, ..Self::open_at(location, timeout, VERSIONS)? })
+        Ok(Store { is_new, ..Self::open_at(location, Access::Any, timeout, VERSIONS)? })
     }
 
-    fn open_at(location: Location, timeout: Duration, versions: Versions) -> Result<Self> {
-        let opened = open(&location, timeout, versions)?;
+    fn open_at(location: Location, access: Access, timeout: Duration, versions: Versions) -> Result<Self> {
+        let opened = open(&location, access, timeout, versions)?;
         Ok(Store {
             connection: Some(opened.connection),
             read_only: opened.read_only,
@@ -185,7 +190,7 @@ impl Store {
         if !replica::is_at(&self.location)? {
             return self.read_beside_writers(now, look);
         }
-        let mut store = Self::open_at(self.location.clone(), self.timeout, self.versions)?;
+        let mut store = Self::open_at(self.location.clone(), Access::ReadOnly, self.timeout, self.versions)?;
         let copy = store.connection.take().map(replica::into_memory).transpose();
         store.connection = copy.map_err(|error| self.failed(&error))?;
         store.read_beside_writers(now, look)

@@ -26,15 +26,28 @@ pub struct Opened {
     pub is_wal: bool,
 }
 
+/// Whether a database is opened for writing, where the operating system allows that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It is.
+    Any,
+    /// It never is.
+    ReadOnly,
+}
+
 /// Opens the database at `location`; `timeout` is how long SQLite waits for another process.
-pub fn open(location: &Location, timeout: Duration, versions: Versions) -> Result<Opened> {
+pub fn open(location: &Location, access: Access, timeout: Duration, versions: Versions) -> Result<Opened> {
     let is_replica = replica::is_at(location)?;
     let Some(identity) = location.check()? else {
         return Err(if is_replica { replica::missing(location) } else { failure::missing(location) });
     };
     let failed = |error| failure(&error, location);
     let connect = |index| connect(location, identity, versions, index);
-    let (connection, header) = connect(if is_replica { Index::None } else { Index::Shared })?;
+    let (connection, header) = connect(match access {
+        _ if is_replica => Index::None,
+        Access::ReadOnly => Index::SharedToRead,
+        Access::Any => Index::Shared,
+    })?;
     let read_only = connection.is_readonly(c"main").map_err(failed)?;
     if !read_only {
         make_sure_of_index(location, timeout)?;
@@ -72,6 +85,8 @@ enum Index {
     None,
     /// The one that all processes share.
     Shared,
+    /// The same, and nothing of the database is written.
+    SharedToRead,
     /// One of its own, which it makes from the log, unless somebody else has the shared one open; it reads
     /// only. <https://sqlite.org/wal.html>, "Read-Only Databases".
     Private,
@@ -86,7 +101,7 @@ fn connect(
 ) -> Result<(Connection, Header)> {
     let failed = |error| failure(&error, location);
     let access = match index {
-        Index::None => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Index::None | Index::SharedToRead => OpenFlags::SQLITE_OPEN_READ_ONLY,
         Index::Shared | Index::Private => OpenFlags::SQLITE_OPEN_READ_WRITE,
     };
     let flags = access
@@ -94,7 +109,9 @@ fn connect(
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_EXRESCODE;
     let connection = match index {
-        Index::None | Index::Shared => Connection::open_with_flags(location.path(), flags),
+        Index::None | Index::Shared | Index::SharedToRead => {
+            Connection::open_with_flags(location.path(), flags)
+        }
         Index::Private => {
             let uri = format!("file:{}?readonly_shm=1", percent_encoded(location.path()));
             Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI)

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
+use super::open::Access;
 use super::versions::{FIRST, VERSIONS, Version, Versions, create, is_ours, migrate, standing};
 use super::*;
 use crate::actor::Actor;
@@ -51,7 +52,7 @@ fn clock() -> Result<Timestamp> {
 }
 
 fn opened(path: &Path, versions: Versions) -> Store {
-    Store::open_at(Location::new(path).unwrap(), Duration::from_secs(10), versions).unwrap()
+    Store::open_at(Location::new(path).unwrap(), Access::Any, Duration::from_secs(10), versions).unwrap()
 }
 
 /// A folder with a database of these versions in it, where alice has a key.
@@ -143,7 +144,7 @@ fn a_newer_database_is_read_where_its_number_says_so_and_is_never_written() {
     assert_eq!(issue(&mut store, "bob").unwrap_err().code(), Code::DbUnavailable);
     assert!(content() == before);
     let (_folder, path, _) = database(*TWO_ANEW);
-    let refused = Store::open_at(Location::new(&path).unwrap(), Duration::ZERO, VERSIONS);
+    let refused = Store::open_at(Location::new(&path).unwrap(), Access::Any, Duration::ZERO, VERSIONS);
     assert_eq!(refused.unwrap_err().code(), Code::DbUnavailable);
 }
 

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::holder::Waited;
 use super::lock::WriteLock;
-use super::open::{Checkpoint, checkpoint, set_timeout};
+use super::open::{Access, Checkpoint, checkpoint, set_timeout};
 use super::transaction::{self, Witness};
 use super::versions::{self, Standing};
 use super::{Event, Snapshot, Store, Transaction, failure, replica};
@@ -198,7 +198,8 @@ impl Store {
                 .hint("look with `apikey show` before you go on")
         };
         drop(self.connection.take());
-        *self = Self::open_at(self.location.clone(), self.timeout, self.versions).map_err(unknown)?;
+        *self = Self::open_at(self.location.clone(), Access::Any, self.timeout, self.versions)
+            .map_err(unknown)?;
         let took_hold =
             self.read_beside_writers(now, |snapshot| witness.is_there(snapshot)).map_err(unknown)?;
         let lasts = match took_hold {

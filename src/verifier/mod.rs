@@ -15,7 +15,7 @@ use self::pool::Pool;
 use self::uses::Uses;
 use crate::error::Result;
 use crate::key::Key;
-use crate::store::Record;
+use crate::store::{Record, Store};
 use crate::timestamp::Timestamp;
 
 /// An open database of keys, to check keys against: for any number of threads.
@@ -58,7 +58,16 @@ impl Verifier {
     /// [`Code::Forbidden`](crate::Code::Forbidden) where it may not be read or others may write it, with
     /// [`Code::DbLocked`](crate::Code::DbLocked) when the time is over.
     pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
-        let pool = Arc::new(Pool::open(path, timeout)?);
+        Self::with(Store::open, path, timeout)
+    }
+
+    /// Opens it likewise, for reading, whatever the operating system allows: no use is written down.
+    pub fn open_read_only(path: &Path, timeout: Duration) -> Result<Self> {
+        Self::with(Store::open_read_only, path, timeout)
+    }
+
+    fn with(open: fn(&Path, Duration) -> Result<Store>, path: &Path, timeout: Duration) -> Result<Self> {
+        let pool = Arc::new(Pool::open(open, path, timeout)?);
         Ok(Verifier { uses: Uses::of(&pool), pool })
     }
 

@@ -13,6 +13,7 @@ const UNNOTICED: Duration = Duration::from_secs(1);
 /// As many connections as were looking at once.
 #[derive(Debug)]
 pub struct Pool {
+    open: fn(&Path, Duration) -> Result<Store>,
     path: PathBuf,
     timeout: Duration,
     idle: Mutex<Vec<Opened>>,
@@ -27,8 +28,8 @@ struct Opened {
 
 impl Pool {
     /// Opens the database at `path`, once.
-    pub fn open(path: &Path, timeout: Duration) -> Result<Self> {
-        let pool = Pool { path: path.to_owned(), timeout, idle: Mutex::default() };
+    pub fn open(open: fn(&Path, Duration) -> Result<Store>, path: &Path, timeout: Duration) -> Result<Self> {
+        let pool = Pool { open, path: path.to_owned(), timeout, idle: Mutex::default() };
         pool.look(|_| Ok(())).map(|()| pool)
     }
 
@@ -48,7 +49,7 @@ impl Pool {
             Some(idle) if idle.store.check_is_in_place().is_ok() => return Ok(Opened { seen, ..idle }),
             _ => {}
         }
-        let store = Store::open(&self.path, self.timeout)?;
+        let store = (self.open)(&self.path, self.timeout)?;
         store.check()?;
         Ok(Opened { store, seen })
     }
