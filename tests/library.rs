@@ -275,3 +275,76 @@ fn one_that_only_reads_writes_down_no_use() {
     let verifier = Verifier::open_read_only(&path, Duration::from_secs(10)).unwrap();
     assert!(matches!(verifier.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Refused(_)));
 }
+
+#[test]
+fn uses_are_written_once_a_restored_database_has_a_log() {
+    let folder = TempDir::new().unwrap();
+    let (mut original, mut service) = (authority(folder.path()), Service::default());
+    original.create(&order("alice", Changes::default()), &mut service).unwrap();
+    std::fs::create_dir(folder.path().join("restored")).unwrap();
+    let restored = folder.path().join("restored/keys.db");
+    original.backup(&restored).unwrap();
+    let verifier = Verifier::open(&restored, Duration::from_secs(10)).unwrap();
+    let verify = || {
+        assert!(matches!(verifier.verify(service.keys[0].as_bytes(), now()).unwrap(), Verdict::Accepted(_)));
+        verifier.write_uses();
+    };
+    verify();
+    let mut authority = Authority::open(&restored, Duration::from_secs(10), clock).unwrap();
+    let last_used_at =
+        |authority: &Authority| authority.show(&"alice".parse().unwrap()).unwrap().listed.key.last_used_at;
+    assert_eq!(last_used_at(&authority), None, "there is no log to write it to");
+    authority.create(&order("bob", Changes::default()), &mut Service::default()).unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    verify();
+    assert_eq!(last_used_at(&authority), Some(now()));
+}
+
+#[test]
+fn a_schema_that_is_not_to_be_read_is_noticed() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    authority.create(&order("alice", Changes::default()), &mut service).unwrap();
+    let verifier = Verifier::open(&path, Duration::from_secs(10)).unwrap();
+    let verify = || verifier.verify(service.keys[0].as_bytes(), now());
+    assert!(matches!(verify().unwrap(), Verdict::Accepted(_)));
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99099).unwrap();
+    thread::sleep(Duration::from_millis(1100));
+    for _ in 0..2 {
+        assert_eq!(verify().unwrap_err().code(), Code::DbUnavailable);
+    }
+}
+
+#[test]
+fn uses_that_are_written_at_the_end_are_not_lost_to_the_thread_that_writes() {
+    const KEYS: u32 = 2000;
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("keys.db");
+    drop(authority(folder.path()));
+    let mut database = rusqlite::Connection::open(&path).unwrap();
+    let keys: Vec<Key> = (0..KEYS).map(|_| Key::generate().unwrap()).collect();
+    let transaction = database.transaction().unwrap();
+    for (n, key) in keys.iter().enumerate() {
+        let prefix = i64::from_str_radix(&key.expose()[3..15], 16).unwrap();
+        let hash: String = key.hash().to_string();
+        let sql = "INSERT INTO keys (prefix, key_hash, id, user, status) \
+                   VALUES (?1, unhex(?2), '019b76da-a800-7000-8000-000000000000', ?3, 'active')";
+        transaction.execute(sql, rusqlite::params![prefix, hash, format!("user-{n}")]).unwrap();
+    }
+    transaction.commit().unwrap();
+    let verifier = Verifier::open(&path, Duration::from_secs(10)).unwrap();
+    let verify = |keys: &[Key]| {
+        for key in keys {
+            assert!(matches!(verifier.verify_key(key, now()).unwrap(), Verdict::Accepted(_)));
+        }
+    };
+    verify(&keys[..1500]);
+    // When the thread begins to write.
+    thread::sleep(Duration::from_millis(1000));
+    verify(&keys[1500..]);
+    verifier.write_uses();
+    let sql = "SELECT count(*) FROM keys WHERE last_used_at IS NOT NULL";
+    let written: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(written, KEYS);
+}

@@ -67,7 +67,7 @@ impl Verifier {
     }
 
     fn with(open: fn(&Path, Duration) -> Result<Store>, path: &Path, timeout: Duration) -> Result<Self> {
-        let pool = Arc::new(Pool::open(open, path, timeout)?);
+        let pool = Arc::new(Pool::of(open, path, timeout)?);
         Ok(Verifier { uses: Uses::of(&pool), pool })
     }
 

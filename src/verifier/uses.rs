@@ -30,6 +30,8 @@ pub struct Uses {
 struct Collected {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Held by who writes, so that whoever writes next does not take the write lock for another process's.
+    writing: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -85,6 +87,7 @@ impl Collected {
     /// Writes those that wait. Where another process is writing they go on to wait; what fails would fail the next
     /// time, too.
     fn write(&self, pool: &Pool) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let uses: Vec<(Prefix, Timestamp)> = mem::take(&mut self.lock().uses).into_iter().collect();
         // With whatever it fails, the next look may do.
         let is_left = |uses: &&[_]| matches!(pool.look(|store| Ok(store.write_uses(uses))), Ok(Ok(false)));

@@ -62,7 +62,7 @@ fn a_follower_agrees_on_every_key_and_each_way_to_verify_sees_a_revocation_soon(
             watch(ended, is_over, 1, |keys| stream.ask(keys).into_iter().map(is_accepted).collect())
         });
         let python = scope.spawn(|| {
-            watch(ended, is_over, 1, |keys| python.ask(keys).iter().map(|user| user != "None").collect())
+            watch(ended, is_over, 1, |keys| python.ask(keys).iter().map(|user| user != "-").collect())
         });
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| {

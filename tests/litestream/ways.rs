@@ -1,9 +1,10 @@
 //! Ways to verify a key that stay open, and a fresh one.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 
-use crate::README;
 use crate::common::{Host, Run};
 
 /// A program that is asked line by line, and answers so.
@@ -39,14 +40,12 @@ impl Drop for Dialogue {
     }
 }
 
-/// The README's Python, with a connection that stays open.
+/// The Python of examples/, with a connection that stays open.
 pub fn python(host: &Host) -> Dialogue {
-    let program = README.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
-    let program = program.replace("/var/lib/apikey/keys.db", host.database().to_str().unwrap());
-    let asking = "import sys\nfor line in sys.stdin:\n    print(user_of(line.strip()), flush=True)\n";
-    let run = host.program("python3", &["-c", &format!("{program}\n{asking}")]);
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/verify.py");
+    let run = host.program("python3", &[OsStr::new("-u"), program.as_os_str()]);
     #[allow(clippy::disallowed_methods, reason = "where the test finds Python, not what the program reads")]
-    let run = run.env("PATH", std::env::var("PATH").unwrap());
+    let run = run.env("PATH", std::env::var("PATH").unwrap()).env("APIKEY_DB", host.database());
     Dialogue::begin(run)
 }
 
