@@ -15,6 +15,7 @@ use common::{APIKEY, Host};
 use tempfile::TempDir;
 
 const README: &str = include_str!("../README.md");
+const OVERRIDE: &str = include_str!("../examples/systemd/override.conf");
 const UNITS: [&str; 2] = ["apikey-renew.service", "apikey-renew.timer"];
 
 /// The README's fenced block that has `part` in it, without its fences.
@@ -32,7 +33,7 @@ fn unit(name: &str) -> String {
 fn the_units_are_right_and_so_is_what_the_readme_puts_beside_them() {
     let host = Host::new();
     fs::create_dir(host.path("apikey-renew.service.d")).unwrap();
-    host.write("apikey-renew.service.d/override.conf", block("APIKEY_DB=/srv").as_bytes());
+    host.write("apikey-renew.service.d/override.conf", OVERRIDE.as_bytes());
     for name in UNITS {
         host.write(name, unit(name).replace("/usr/bin/apikey", APIKEY).as_bytes());
     }
@@ -260,7 +261,7 @@ fn a_replica_is_left_alone(host: &Container) {
 fn a_database_elsewhere_is_found_as_the_readme_says(host: &Container) {
     let old = key_of_web(host);
     host.succeeds(&["mv", "/var/lib/apikey", "/srv/apikey"]);
-    host.write("/etc/systemd/system/apikey-renew.service.d/override.conf", block("APIKEY_DB=/srv"));
+    host.write("/etc/systemd/system/apikey-renew.service.d/override.conf", OVERRIDE);
     host.succeeds(&["systemctl", "daemon-reload"]);
     assert_eq!(renew(host), DONE);
     assert_ne!(key_of_web(host), old);
