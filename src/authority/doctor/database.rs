@@ -25,12 +25,10 @@ pub fn check_files(location: &Location, store: Option<&Store>, each: Each<'_>) {
     let path = location.path();
     let subject = path.display().to_string();
     let about = |check| About(check, &subject);
+    // What else lies there is nobody's to change.
     if let Some(store) = store {
         let may = if store.is_read_only() { "read, not written" } else { "written" };
         each(about("database").ok(format!("it can be {may} by you")));
-    }
-    // What else lies there is nobody's to change.
-    if let Some(store) = store {
         each(about("access").by(|about| access(about, store)));
         // One that was restored has none until it is written.
         for suffix in ["-wal", "-shm"].into_iter().filter(|_| store.has_log()) {
