@@ -169,11 +169,7 @@ fn it_asks_or_needs_yes_and_how_long_is_to_be_said() {
 fn many_are_forgotten_in_steps_which_one_event_sums_up() {
     let host = Host::new();
     host.key_from(&["create", "alice"]);
-    host.execute(
-        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 5000)
-         INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
-         SELECT n, randomblob(32), '019b76da-a800-7000-8000-000000000000', 'user' || n, 'revoked', '2026-02-01T00:00:00.000Z' FROM n",
-    );
+    host.add_revoked_keys(5000);
     assert_eq!(prune(&host, &["--ended-for", "1d", "-y"]), json!({ "keys": 5000, "events": 0 }));
     assert_eq!(left(&host), ["alice active", "issued alice", "pruned -"]);
 }

@@ -125,11 +125,7 @@ fn a_log_that_takes_no_more_or_is_not_there_keeps_nobody_waiting() {
 fn a_prune_that_is_ended_on_its_way_says_what_it_has_forgotten() {
     let host = Host::new();
     host.key_from(&["create", "alice"]);
-    host.execute(
-        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 100000)
-         INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
-         SELECT n, randomblob(32), '019b76da-a800-7000-8000-000000000000', 'user' || n, 'revoked', '2026-02-01T00:00:00.000Z' FROM n",
-    );
+    host.add_revoked_keys(100_000);
     let log = log(&host);
     let mut prune = apikey(&host, &["prune", "--ended-for", "1d", "-y"]).spawn();
     let detail = || {

@@ -107,6 +107,15 @@ impl Host {
         self.sqlite().execute_batch(sql).unwrap();
     }
 
+    /// So many keys of others, each revoked long ago.
+    pub fn add_revoked_keys(&self, keys: u32) {
+        self.execute(&format!(
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < {keys})
+             INSERT INTO keys (prefix, key_hash, id, user, status, revoked_at)
+             SELECT n, randomblob(32), '019b76da-a800-7000-8000-000000000000', 'user' || n, 'revoked', '2026-02-01T00:00:00.000Z' FROM n"
+        ));
+    }
+
     /// Puts the pending keys on their way to `/none/key`: those that a test has made pending by hand.
     pub fn deliver_pending(&self) {
         self.execute(
