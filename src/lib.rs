@@ -9,6 +9,8 @@
 //! hand-over of the key, output. Imports point downward: `cli`, `authority` and `verifier`, `delivery`,
 //! `store`, `key_file`, and at the bottom what a key, a user and a place to trust are.
 
+#![deny(clippy::expect_used, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
+
 mod actor;
 mod authority;
 mod delivery;

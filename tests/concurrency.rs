@@ -1,5 +1,4 @@
 //! Many processes at once, and processes that are killed.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

@@ -1,7 +1,5 @@
 //! What is left when the program is killed, and when the kernel fails it, at any system call.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::cell::RefCell;

@@ -1,7 +1,5 @@
 //! `apikey create`
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod common;
 
 use std::fs::{File, OpenOptions};

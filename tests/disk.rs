@@ -1,7 +1,5 @@
 //! What is left when the power goes, and when the disk is full; and what each command costs.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::collections::BTreeSet;

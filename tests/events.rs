@@ -1,5 +1,4 @@
 //! What was done is written down with what it records.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

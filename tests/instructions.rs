@@ -1,9 +1,6 @@
 //! How much the program does to answer, counted by callgrind: the same number whatever else the
 //! machine is doing.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "the figures of a run")]
-
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,6 @@
 //! `tests/snapshots` holds one object for each case, with what differs from run to run written as
 //! placeholders. `UPDATE_SNAPSHOTS=1 cargo test --test json` writes them anew; look at the
 //! difference before you commit it.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

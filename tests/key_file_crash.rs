@@ -1,8 +1,5 @@
 //! Key files when the program is killed, and when the kernel fails it, at any system call.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "the figures of a run")]
-
 mod common;
 
 use std::collections::BTreeSet;

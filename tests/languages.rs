@@ -1,9 +1,6 @@
 //! The look-ups of examples/ in other languages, as a service does them: by a uid that may read the database and
 //! no more, beside writers.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "the figures of a run")]
-
 mod common;
 
 use std::fs::File;

@@ -1,5 +1,4 @@
 //! What a service does that manages keys through the library, with no command line.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,5 +1,4 @@
 //! `apikey list`
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

@@ -7,7 +7,6 @@ use common::Host;
 /// A frame of the log: a page and its header. <https://sqlite.org/fileformat2.html>, section 4.1.
 const FRAME: u64 = 4096 + 24;
 
-#[allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 fn frames(host: &Host) -> u64 {
     (std::fs::metadata(host.path("keys.db-wal")).unwrap().len() - 32) / FRAME
 }

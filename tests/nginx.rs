@@ -1,7 +1,5 @@
 //! The recipe of examples/nginx, with the real nginx.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,4 @@
 //! What holds for any key, user, name, moment and duration.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

@@ -1,7 +1,5 @@
 //! The README's examples, run.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod common;
 
 use std::process::Command;

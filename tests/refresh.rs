@@ -1,5 +1,4 @@
 //! `apikey refresh`
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

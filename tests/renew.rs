@@ -1,7 +1,5 @@
 //! `apikey renew`
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! Where a key goes, and that it goes nowhere else.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::fs;

@@ -1,7 +1,5 @@
 //! The web service of `examples/axum`, built and run as its first lines say.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,5 +1,4 @@
 //! What happens where somebody sits at a terminal.
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
 
 mod common;
 

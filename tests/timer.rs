@@ -1,7 +1,5 @@
 //! The package's timer, and the service that it starts.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-
 mod common;
 
 use std::fs;

@@ -1,9 +1,6 @@
 //! A daemon that reads its key file and presents the key, over and over, through a thousand
 //! refreshes.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "the figures of a run")]
-
 mod common;
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,8 +1,5 @@
 //! A year of a host, whose keys stay fresh by themselves.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
-
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

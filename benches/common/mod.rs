@@ -3,7 +3,6 @@
 //! The machine that runs this is noisy, and may be slow or fast. So what is compared runs in turn,
 //! and what is judged is a ratio of medians, never a time.
 #![allow(dead_code, reason = "each benchmark uses its own part")]
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a benchmark prints its table")]
 
 use std::ffi::OsStr;
 use std::fs::{self, File};

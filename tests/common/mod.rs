@@ -1,7 +1,5 @@
 //! A host to run the program on as a user does: in a folder of its own, with an environment of its own.
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
 
 pub mod aftermath;
 pub mod container;

@@ -1,7 +1,5 @@
 //! Databases: where they are, and what else reads and writes them.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 mod boot;
 #[path = "../common/mod.rs"]
 mod common;

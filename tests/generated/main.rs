@@ -1,8 +1,6 @@
 //! The completions and the manual, made from the definitions of the command line and compared byte
 //! for byte with what is committed. `BLESS=1 cargo test --test generated` writes them anew.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 #[path = "../common/mod.rs"]
 mod common;
 mod examples;

@@ -1,7 +1,5 @@
 //! Keys that go to a file.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 #[path = "../common/mod.rs"]
 mod common;
 mod interrupted;

@@ -1,8 +1,5 @@
 //! The real Litestream: an authority that it replicates, and followers, as the README has them.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on has failed")]
-#![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
-
 #[path = "../common/mod.rs"]
 mod common;
 mod hosts;
