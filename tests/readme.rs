@@ -70,7 +70,7 @@ fn the_files_that_the_readme_links_to_are_there() {
 }
 
 #[test]
-#[ignore = "needs systemd-analyze"]
+#[ignore = "needs systemd"]
 fn the_units_of_the_readme_are_right() {
     let host = Host::new();
     let units = blocks("ini").into_iter().filter(|block| block.starts_with("# /etc/systemd/system/"));

@@ -63,7 +63,7 @@ fn build() -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs the crates of examples/axum"]
+#[ignore = "needs axum"]
 fn a_web_service_lets_in_who_has_an_accepted_key_and_gives_nobody_else_a_reason() {
     let (host, alice) = Host::with_key_of("alice");
     let bob = host.key_from(&["create", "bob"]);

@@ -27,7 +27,7 @@ fn unit(name: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs systemd-analyze"]
+#[ignore = "needs systemd"]
 fn the_units_are_right_and_so_is_what_the_readme_puts_beside_them() {
     let host = Host::new();
     fs::create_dir(host.path("apikey-renew.service.d")).unwrap();
@@ -45,7 +45,7 @@ fn the_units_are_right_and_so_is_what_the_readme_puts_beside_them() {
 }
 
 #[test]
-#[ignore = "needs systemd-analyze"]
+#[ignore = "needs systemd"]
 fn the_service_says_of_each_door_that_is_left_open_why() {
     let service = unit("apikey-renew.service");
     let host = Host::new();
@@ -109,7 +109,7 @@ fn key_of_web(host: &Container) -> String {
 }
 
 #[test]
-#[ignore = "needs root, cargo-deb, debootstrap and systemd-nspawn"]
+#[ignore = "needs root, cargo-deb, debootstrap and systemd-container"]
 fn a_host_with_the_package_keeps_the_keys_of_its_services_fresh() {
     let folder = TempDir::new().unwrap();
     let (older, newer) = (package(&folder, "1"), package(&folder, "2"));

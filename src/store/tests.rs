@@ -256,7 +256,7 @@ fn what_is_asked_often_is_read_from_an_index_in_its_order() {
 const DATABASE_TO_MIGRATE: &str = "APIKEY_TEST_DATABASE_TO_MIGRATE";
 
 #[test]
-#[ignore = "a part of the next one, which starts it; does nothing by itself"]
+#[ignore = "needs strace"] // A part of the next one, which starts it; does nothing by itself.
 fn migrates_the_database_that_it_is_told() {
     let Some(path) = std::env::var_os(DATABASE_TO_MIGRATE) else { return };
     issue(&mut opened(path.as_ref(), *TWO), "bob").unwrap();

@@ -128,7 +128,7 @@ fn a_lock_that_may_not_be_taken_keeps_those_out_who_issue_and_nobody_else() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can give a file away"]
+#[ignore = "needs root"] // Nobody else can give a file away.
 fn root_uses_no_database_that_another_user_could_swap() {
     assert!(nix::unistd::geteuid().is_root());
     for name in ["", "keys.db", "keys.db-wal", "keys.db-lock"] {
@@ -139,7 +139,7 @@ fn root_uses_no_database_that_another_user_could_swap() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can act as two users"]
+#[ignore = "needs root"] // Nobody else can act as two users.
 fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
     let host = Host::new();
     let member = |uid: u32, args: &[&str]| {
@@ -184,7 +184,7 @@ fn a_group_that_may_write_the_database_shares_it_and_root_keeps_out() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can act as somebody in another group"]
+#[ignore = "needs root"] // Nobody else can act as somebody in another group.
 fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database() {
     let host = Host::new();
     chown(host.folder(), Some(1001), Some(1003)).unwrap();
@@ -198,7 +198,7 @@ fn a_folder_that_another_group_may_write_is_forbidden_before_there_is_a_database
 }
 
 #[test]
-#[ignore = "needs root: nobody else can act as somebody in another group"]
+#[ignore = "needs root"] // Nobody else can act as somebody in another group.
 fn a_folder_that_the_caller_s_own_group_may_write_will_do_where_the_group_is_the_caller_s_alone() {
     // Debian's account of that name has a group to itself; `users` is for all of them.
     let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
@@ -224,7 +224,7 @@ fn a_folder_that_the_caller_s_own_group_may_write_will_do_where_the_group_is_the
 }
 
 #[test]
-#[ignore = "needs root: nobody else can change who there is"]
+#[ignore = "needs root"] // Nobody else can change who there is.
 fn a_group_that_somebody_else_has_as_their_own_is_not_the_caller_s_alone() {
     let daemon = nix::unistd::User::from_name("daemon").unwrap().unwrap();
     let (uid, gid) = (daemon.uid.to_string(), daemon.gid.to_string());
@@ -245,7 +245,7 @@ fn a_group_that_somebody_else_has_as_their_own_is_not_the_caller_s_alone() {
 }
 
 #[test]
-#[ignore = "needs root: to anybody else it is a group's database"]
+#[ignore = "needs root"] // To anybody else it is a group's database.
 fn root_uses_no_database_that_its_group_may_write() {
     // Of the root group, too: it may have an access control list.
     for gid in [0, 1000] {

@@ -60,7 +60,7 @@ fn the_database_and_its_side_files_are_no_key_files() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can mount"]
+#[ignore = "needs root"] // Nobody else can mount.
 fn the_database_and_its_side_files_are_no_key_files_by_another_name_of_their_folder_either() {
     let host = empty_host();
     fs::create_dir(host.path("alias")).unwrap();
@@ -174,7 +174,7 @@ fn a_folder_that_is_not_there_is_refused() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can mount"]
+#[ignore = "needs root"] // Nobody else can mount.
 fn a_mounted_file_is_refused_with_the_advice_to_mount_its_folder() {
     let host = empty_host();
     let mount = |args: &[&str]| assert!(Command::new("mount").args(args).status().unwrap().success());
@@ -211,7 +211,7 @@ fn a_link_of_the_caller_is_followed() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can act for two users"]
+#[ignore = "needs root"] // Nobody else can act for two users.
 fn root_follows_no_link_of_somebody_else() {
     let host = empty_host();
     for folder in ["theirs", "roots"] {
@@ -234,7 +234,7 @@ fn root_follows_no_link_of_somebody_else() {
 }
 
 #[test]
-#[ignore = "needs root: nobody else can act for two users"]
+#[ignore = "needs root"] // Nobody else can act for two users.
 fn root_delivers_into_no_folder_that_somebody_else_can_swap() {
     let host = empty_host();
     fs::create_dir_all(host.path("theirs/keys")).unwrap();

