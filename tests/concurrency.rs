@@ -12,7 +12,7 @@ use serde_json::Value;
 const PROCESSES: usize = 64;
 
 fn all_at_once(host: &Host, args: &[&str]) -> Vec<Output> {
-    let args = [args, &["--timeout", "1m", "--json"]].concat();
+    let args = [args, &["--timeout", "10m", "--json"]].concat();
     let children: Vec<Child> = (0..PROCESSES).map(|_| host.apikey(&args).spawn()).collect();
     children.into_iter().map(|child| child.wait_with_output().unwrap()).collect()
 }
@@ -58,10 +58,10 @@ fn of_many_who_refresh_the_same_user_s_key_at_once_all_do_one_after_another() {
 fn many_who_verify_while_others_write_are_all_answered() {
     let (host, key) = Host::with_key_of("alice");
     let writers: Vec<Child> = (0..16)
-        .map(|number| host.apikey(&["create", &format!("user{number}"), "--timeout", "1m"]).spawn())
+        .map(|number| host.apikey(&["create", &format!("user{number}"), "--timeout", "10m"]).spawn())
         .collect();
     let readers: Vec<Child> =
-        (0..32).map(|_| host.apikey(&["verify", "--timeout", "1m"]).input(&*key).spawn()).collect();
+        (0..32).map(|_| host.apikey(&["verify", "--timeout", "10m"]).input(&*key).spawn()).collect();
     for child in readers.into_iter().chain(writers) {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{output:?}");

@@ -425,7 +425,7 @@ fn help_is_coloured_at_a_terminal_unless_no_color_is_set() {
 #[test]
 fn a_renewal_that_takes_longer_than_a_second_shows_who_is_at_work_on_a_terminal_alone() {
     let host = Host::new();
-    for (user, reload) in [("quick", "true"), ("slow-one", "sleep 1.5")] {
+    for (user, reload) in [("quick", "true"), ("slow-one", "sleep 4")] {
         let file = format!("{user}.key");
         let create = ["create", user, "-q", "--key-file", &file, "--renew-after", "1d", "--reload", reload];
         host.apikey(&create).gives(0, "", "");

@@ -196,7 +196,8 @@ mod tests {
         for _ in 0..2 {
             std::fs::write(path.with_file_name("keys.db-lock"), "another boot").unwrap();
             drop(store());
-            assert_eq!(locks(), before);
+            // The kernel lists them piece by piece, and may leave one out while others come and go.
+            assert!((0..100).any(|_| locks() == before), "{before:?}, {:?}", locks());
         }
         let opened = OPENED.lock().unwrap().iter().filter(|opened| opened.identity.1 == index.ino()).count();
         assert_eq!(opened, 1, "one descriptor for all times");
