@@ -32,16 +32,22 @@ impl Timestamp {
 
     /// The moment that `text` names, in exactly the format above; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
-        let moment = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
-        let fixed_width = text.len() == 24 && text.ends_with('Z');
-        fixed_width.then_some(Timestamp(moment))
+        const FORM: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
+        // RFC 3339 has other ways to write the same, and a second 60: as text they sort elsewhere.
+        let fits =
+            |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+        let has_form = text.len() == FORM.len() && text.bytes().zip(FORM).all(fits);
+        let moment = DateTime::parse_from_rfc3339(text).ok().filter(|_| has_form && &text[17..19] != "60")?;
+        Some(Timestamp(moment.to_utc()))
     }
 
     /// The moment that `text` names as RFC 3339 has it, with any offset, to the millisecond; without one, in UTC.
     /// Seconds may be left out, and so may the time: a date is its beginning. `None` for anything else.
     pub fn from_rfc3339(text: &str) -> Option<Self> {
         let parse = |end| DateTime::parse_from_rfc3339(&format!("{text}{end}")).ok();
-        let moment = ["", "Z", ":00Z", "T00:00:00Z"].into_iter().find_map(parse)?.to_utc().trunc_subsecs(3);
+        let moment = ["", "Z", ":00Z", "T00:00:00Z"].into_iter().find_map(parse)?;
+        // A second 60 is the beginning of the next minute.
+        let moment = DateTime::from_timestamp_millis(moment.timestamp_millis())?;
         (0..=9999).contains(&moment.year()).then_some(Timestamp(moment))
     }
 
@@ -105,10 +111,29 @@ mod tests {
             "2026-11-22",
             "2026-11-22T08:19:03Z",
             "2026-11-22T08:19:03.123+00:00",
+            "2026-11-22t08:19:03.123Z",
+            "2026-11-22T08:19:03.123z",
+            "2026-11-22 08:19:03.123Z",
+            "2026-11-22T08:19:03,123Z",
+            "2026-11-22T08:19:3.1234Z",
+            "2026-11-22T08:19:03.12 Z",
+            "2026-11-22T08:19:03.１Z",
+            "2026-12-31T23:59:60.123Z",
+            "2026-02-30T08:19:03.123Z",
             "x026-11-22T08:19:03.123Z",
         ] {
             assert!(Timestamp::parse(text).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_leap_second_that_somebody_names_is_the_beginning_of_the_next_minute() {
+        let named = Timestamp::from_rfc3339("2016-12-31T23:59:60.5Z").unwrap();
+        assert_eq!(named.to_string(), "2017-01-01T00:00:00.500Z");
+        assert_eq!(Timestamp::parse(&named.to_string()), Some(named));
+        assert!(Timestamp::from_rfc3339("9999-12-31T23:59:60Z").is_none());
+        let before_1970 = Timestamp::from_rfc3339("1969-12-31T23:59:59.9995Z").unwrap();
+        assert_eq!(before_1970.to_string(), "1969-12-31T23:59:59.999Z");
     }
 
     #[test]
