@@ -16,7 +16,9 @@ use crate::error::{Code, Error};
 /// What `error` means for the database at `location`.
 pub fn failure(error: &rusqlite::Error, location: &Location) -> Error {
     let database = location.path().display();
-    match error.sqlite_error_code() {
+    // rusqlite has a kind of its own for a statement that cannot be prepared.
+    let code = if is_misfit(error) { Some(Unknown) } else { error.sqlite_error_code() };
+    match code {
         _ if is_lock(error) => locked(location, Waited::ForDatabase),
         Some(CannotOpen) => location
             .forbidden_file()
@@ -43,6 +45,17 @@ pub fn failure(error: &rusqlite::Error, location: &Location) -> Error {
             .hint("restore it from a backup"),
         Some(_) => Error::new(Code::DbError, format!("{database}: {error}")),
     }
+}
+
+/// Whether it is a statement that does not fit the schema.
+pub fn is_misfit(error: &rusqlite::Error) -> bool {
+    matches!(error, rusqlite::Error::SqlInputError { .. }) || error.sqlite_error_code() == Some(Unknown)
+}
+
+/// A newer program made the database, and this one `may_not`.
+pub fn newer(location: &Location, may_not: &str) -> Error {
+    let message = format!("{} was made by a newer apikey, and {may_not}", location.path().display());
+    Error::new(Code::DbUnavailable, message).hint("use the newer apikey that wrote it")
 }
 
 /// Whether what kept SQLite from it is a lock. It says so of its protocol where the lock is on a byte that

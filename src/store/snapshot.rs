@@ -8,7 +8,7 @@ use super::record::{
     self, Held, Listed, Pending, Record, SETTINGS_COLUMNS, Status, held_columns, key_columns,
     key_file_columns, settings_columns,
 };
-use super::{Location, failure};
+use super::{Location, failure, versions};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
@@ -350,7 +350,12 @@ impl<'store> Snapshot<'store> {
         &'a self,
         statement: impl FnOnce(&'store Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        statement(self.connection).map_err(|error| failure(&error, self.location))
+        statement(self.connection).map_err(|error| {
+            if failure::is_misfit(&error) && versions::is_newer(self.connection) {
+                return failure::newer(self.location, "this one cannot read all of it");
+            }
+            failure(&error, self.location)
+        })
     }
 }
 

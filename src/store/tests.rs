@@ -149,6 +149,33 @@ fn a_newer_database_is_read_where_its_number_says_so_and_is_never_written() {
 }
 
 #[test]
+fn what_a_newer_database_lacks_is_no_damage_but_for_a_newer_program() {
+    for change in [
+        "ALTER TABLE keys DROP COLUMN last_used_at",
+        "ALTER TABLE keys RENAME COLUMN id TO uuid",
+        "DROP TABLE settings",
+        "DROP INDEX keys_of_user",
+    ] {
+        let (_folder, path, key) = database(*TWO);
+        Connection::open(&path).unwrap().execute_batch(change).unwrap();
+        let store = opened(&path, VERSIONS);
+        let user: User = "alice".parse().unwrap();
+        let listed = |snapshot: &Snapshot<'_>| snapshot.for_each(None, |_| Ok::<_, Error>(()));
+        let looks = [
+            store.find(&key, now()).map(drop),
+            store.read_beside_writers(now(), listed),
+            store.read(now(), |snapshot| snapshot.held_by(&[Look::ByUser], &user)).map(drop),
+        ];
+        let refused: Vec<Error> = looks.into_iter().filter_map(Result::err).collect();
+        assert!(!refused.is_empty(), "{change}");
+        for error in refused {
+            assert_eq!(error.code(), Code::DbUnavailable, "{change}: {error}");
+            assert!(error.to_string().contains("was made by a newer apikey"), "{change}: {error}");
+        }
+    }
+}
+
+#[test]
 fn no_page_of_a_newer_database_is_moved_and_no_log_turned_on() {
     let (folder, path, _) = database(*TWO);
     let copy = folder.path().join("copy.db");

@@ -136,6 +136,12 @@ pub fn standing(versions: Versions, application_id: u32, user_version: u32) -> S
     }
 }
 
+/// Whether the database that is open has a version that came later than all that are known.
+pub fn is_newer(connection: &Connection) -> bool {
+    let version = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i32>(0));
+    version.is_ok_and(|version| version.cast_unsigned() / 1000 > VERSIONS.len() as u32)
+}
+
 /// Brings an empty database to the newest version.
 pub fn create(connection: &Connection, versions: Versions) -> rusqlite::Result<()> {
     let Some(newest) = versions.last() else { return Ok(()) };

@@ -156,10 +156,7 @@ impl Store {
         match standing {
             Standing::Newest | Standing::Older { .. } => Ok(()),
             Standing::Newer | Standing::Unreadable(_) | Standing::Foreign => {
-                let database = self.location.path().display();
-                let message =
-                    format!("{database} was made by a newer apikey, and may only be read by this one");
-                Err(Error::new(Code::DbUnavailable, message).hint("use the newer apikey that wrote it"))
+                Err(failure::newer(&self.location, "may only be read by this one"))
             }
         }
     }
