@@ -9,6 +9,7 @@ use super::event::{Event, event_columns};
 use super::record::{self, KEY_COLUMNS, Record, SETTINGS_COLUMNS, key_columns, settings_columns};
 use super::{Snapshot, Store, replica};
 use crate::error::{Code, Error, Result};
+use crate::key::Prefix;
 use crate::settings::Settings;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -100,16 +101,18 @@ impl Snapshot<'_> {
         Ok(if lines == ["ok"] { Vec::new() } else { lines })
     }
 
-    /// How many keys and how many events are stored that make no sense.
-    pub fn senseless(&self) -> Result<[u64; 2]> {
-        let count = |sql: &str, is_read: &dyn Fn(&Row<'_>) -> bool| {
+    /// How many keys and how many events are stored that make no sense; and the prefixes of the first of those keys.
+    pub fn senseless(&self) -> Result<([u64; 2], Vec<Prefix>)> {
+        let mut first = Vec::new();
+        let mut count = |sql: &str, is_read: &dyn Fn(&Row<'_>) -> bool| {
             let mut count = 0;
             self.one_by_one(
                 sql,
                 (),
-                |row| Ok(is_read(row)),
-                |is_read| {
-                    count += u64::from(!is_read);
+                |row| Ok((!is_read(row)).then(|| row.get(0).ok().and_then(Prefix::from_bits))),
+                |senseless| {
+                    count += u64::from(senseless.is_some());
+                    first.extend(senseless.flatten().filter(|_| count <= u64::from(MOST)));
                     Ok::<_, Error>(())
                 },
             )?;
@@ -117,10 +120,11 @@ impl Snapshot<'_> {
         };
         let keys = concat!("SELECT ", key_columns!(), " FROM keys");
         let events = concat!("SELECT ", event_columns!(), " FROM events");
-        Ok([
+        let counts = [
             count(keys, &|row| Record::read(row, self.now).is_ok())?,
             count(events, &|row| Event::read(row).is_ok())?,
-        ])
+        ];
+        Ok((counts, first))
     }
 
     /// When a key was last issued by a renewal.

@@ -204,6 +204,10 @@ impl Record {
         let id = parsed::<Uuid>(row, 2)?.filter(|id| id.get_version_num() == 7).ok_or_else(|| damaged(2))?;
         let stored: Status = parsed(row, 5)?.ok_or_else(|| damaged(5))?;
         let (expires_at, revoked_at) = (time(row, 7)?, time(row, 8)?);
+        // The table's CHECK: damage, or a hand that turned it off, gets past that.
+        if matches!(stored, Status::Retiring | Status::Revoked) != revoked_at.is_some() {
+            return Err(damaged(8));
+        }
         Ok(Record {
             prefix: Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?,
             key_hash: row

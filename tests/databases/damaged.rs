@@ -122,6 +122,26 @@ fn two_active_keys_of_one_user_are_no_reason_to_panic() {
 }
 
 #[test]
+fn a_row_that_the_table_forbids_is_not_accepted_is_named_by_doctor_and_ended_by_a_revocation() {
+    for row in [
+        "status = 'active', revoked_at = '2026-01-01T00:00:00.000Z'",
+        "status = 'pending', revoked_at = '2026-01-01T00:00:00.000Z'",
+        "status = 'active', revoked_at = '2999-01-01T00:00:00.000Z'",
+        "status = 'retiring', revoked_at = NULL",
+    ] {
+        let (host, key) = Host::with_key_of("alice");
+        host.execute(&format!("PRAGMA ignore_check_constraints = ON; UPDATE keys SET {row}"));
+        let verdict = host.apikey(&["verify", "--json"]).input(&*key).run();
+        assert_eq!((verdict.status, verdict.code().as_str()), (1, "DB_ERROR"), "{row}: {verdict:?}");
+        let checked = host.apikey(&["doctor"]).run();
+        let named = format!("1 key ({}) and 0 events that are stored make no sense", &key[..15]);
+        assert!(checked.status == 11 && checked.stdout.contains(&named), "{row}: {checked:?}");
+        host.apikey(&["revoke", "alice", "-yq"]).gives(0, "", "");
+        assert_eq!((host.status_of(&key).as_str(), host.accepted()), ("revoked", 0), "{row}");
+    }
+}
+
+#[test]
 fn a_log_or_an_index_of_garbage_loses_no_key_that_is_in_the_database() {
     for name in ["keys.db-wal", "keys.db-shm"] {
         let (host, key) = host_without_log(1);

@@ -8,6 +8,7 @@ use nix::sys::statvfs::statvfs;
 
 use super::{About, Check, Each, quoted};
 use crate::error::{Code, Error, Result};
+use crate::key::listed;
 use crate::store::{Location, Store};
 use crate::text::count;
 use crate::timestamp::Timestamp;
@@ -130,12 +131,13 @@ fn integrity(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
 
 /// Whether all that is stored can be read.
 fn rows(about: About<'_>, store: &Store, now: Timestamp) -> Result<Check> {
-    let [keys, events] = store.read_at_length(now, |snapshot| snapshot.senseless())?;
+    let ([keys, events], first) = store.read_at_length(now, |snapshot| snapshot.senseless())?;
     if (keys, events) == (0, 0) {
         return Ok(about.ok("all that is stored makes sense"));
     }
+    let named = if first.is_empty() { String::new() } else { format!(" ({})", listed(first)) };
     let message = format!(
-        "{} and {} that are stored make no sense: `apikey list --all` and `apikey log` end there",
+        "{}{named} and {} that are stored make no sense: `apikey list --all` and `apikey log` end there",
         count(keys, "key"),
         count(events, "event")
     );
