@@ -9,6 +9,7 @@ use apikey::{
     Authority, Change, Changes, Code, Delivery, Error, Filter, Issued, Key, KeyFilePath, Listed, Order,
     Recipient, Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
+use nix::sys::stat::{Mode, umask};
 use tempfile::TempDir;
 
 /// Keeps the keys that it is given; says no where it is told to.
@@ -47,6 +48,12 @@ fn clock() -> Result<Timestamp> {
     Ok(now())
 }
 
+/// One that nobody else may write, whatever the umask was.
+fn folder() -> TempDir {
+    umask(Mode::from_bits_truncate(0o022));
+    TempDir::new().unwrap()
+}
+
 fn authority(folder: &Path) -> Authority {
     Authority::open_or_create(&folder.join("keys.db"), Duration::from_secs(10), clock).unwrap()
 }
@@ -61,7 +68,7 @@ fn refresh(user: &str, changes: Changes) -> Refresh {
 
 #[test]
 fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     assert_eq!(Authority::open(&path, Duration::ZERO, clock).unwrap_err().code(), Code::NoDatabase);
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
@@ -107,7 +114,7 @@ fn a_service_makes_a_database_and_issues_refreshes_and_revokes_keys() {
 
 #[test]
 fn a_key_that_nobody_takes_is_not_issued() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let mut authority = authority(folder.path());
     let mut service = Service { refuses: true, ..Service::default() };
     let refused = authority.create(&order("alice", Changes::default()), &mut service).unwrap_err();
@@ -117,7 +124,7 @@ fn a_key_that_nobody_takes_is_not_issued() {
 
 #[test]
 fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let file = folder.path().join("web.key");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     let to_file = Changes { key_file: Change::Set(KeyFilePath::new(&file).unwrap()), ..Changes::default() };
@@ -141,7 +148,7 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
 
 #[test]
 fn a_service_that_was_left_running_notices_that_a_backup_was_restored() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
@@ -175,7 +182,7 @@ fn a_service_that_was_left_running_notices_that_a_backup_was_restored() {
 
 #[test]
 fn threads_share_a_verifier_beside_somebody_who_writes() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     for user in ["alice", "bob"] {
         authority.create(&order(user, Changes::default()), &mut service).unwrap();
@@ -211,7 +218,7 @@ fn threads_share_a_verifier_beside_somebody_who_writes() {
 
 #[test]
 fn a_use_is_written_down_behind_the_answer_and_again_when_a_minute_has_passed() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
@@ -242,7 +249,7 @@ fn a_use_is_written_down_behind_the_answer_and_again_when_a_minute_has_passed() 
 
 #[test]
 fn a_use_that_cannot_be_written_keeps_nobody_waiting_and_is_written_later() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
@@ -262,7 +269,7 @@ fn a_use_that_cannot_be_written_keeps_nobody_waiting_and_is_written_later() {
 
 #[test]
 fn one_that_only_reads_writes_down_no_use() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
@@ -280,7 +287,7 @@ fn one_that_only_reads_writes_down_no_use() {
 
 #[test]
 fn uses_are_written_once_a_restored_database_has_a_log() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let (mut original, mut service) = (authority(folder.path()), Service::default());
     original.create(&order("alice", Changes::default()), &mut service).unwrap();
     std::fs::create_dir(folder.path().join("restored")).unwrap();
@@ -304,7 +311,7 @@ fn uses_are_written_once_a_restored_database_has_a_log() {
 
 #[test]
 fn a_schema_that_is_not_to_be_read_is_noticed() {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     let (mut authority, mut service) = (authority(folder.path()), Service::default());
     authority.create(&order("alice", Changes::default()), &mut service).unwrap();
@@ -321,7 +328,7 @@ fn a_schema_that_is_not_to_be_read_is_noticed() {
 #[test]
 fn uses_that_are_written_at_the_end_are_not_lost_to_the_thread_that_writes() {
     const KEYS: u32 = 2000;
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     drop(authority(folder.path()));
     let mut database = rusqlite::Connection::open(&path).unwrap();

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn another_thread_that_has_the_database_open_keeps_its_locks() {
-        let folder = tempfile::TempDir::new().unwrap();
+        let folder = crate::store::tests::folder();
         let path = folder.path().join("keys.db");
         let store = || Store::open_or_create(&path, Duration::ZERO).unwrap();
         let first = store();

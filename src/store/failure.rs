@@ -125,7 +125,7 @@ mod tests {
 
     impl Reader {
         fn new() -> Self {
-            let folder = TempDir::new().unwrap();
+            let folder = crate::store::tests::folder();
             let path = folder.path().join("keys.db");
             let mut store = Store::open_or_create(&path, Duration::ZERO).unwrap();
             store.write_nothing().unwrap();

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that can't go on has failed")]
 
 use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
@@ -55,9 +57,14 @@ fn opened(path: &Path, versions: Versions) -> Store {
     Store::open_at(Location::new(path).unwrap(), Access::Any, Duration::from_secs(10), versions).unwrap()
 }
 
+/// One that nobody else may write, whatever the umask is.
+pub fn folder() -> TempDir {
+    tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap()
+}
+
 /// A folder with a database of these versions in it, where alice has a key.
 fn database(versions: Versions) -> (TempDir, std::path::PathBuf, Key) {
-    let folder = TempDir::new().unwrap();
+    let folder = folder();
     let path = folder.path().join("keys.db");
     make(&Location::new(&path).unwrap(), versions).unwrap();
     let key = issue(&mut opened(&path, versions), "alice").unwrap();
@@ -306,7 +313,7 @@ fn migrate_under_strace(path: &Path, options: &[&str]) -> String {
 fn a_migration_that_is_killed_or_fails_at_any_call_is_done_whole_or_not_at_all() {
     let before = database(VERSIONS);
     let copy = || {
-        let folder = TempDir::new().unwrap();
+        let folder = folder();
         for name in ["keys.db", "keys.db-wal"] {
             std::fs::copy(before.1.with_file_name(name), folder.path().join(name)).unwrap();
         }

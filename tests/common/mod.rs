@@ -17,6 +17,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::geteuid;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -42,7 +43,7 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Self {
-        Host { folder: TempDir::new().unwrap(), program: OnceLock::new() }
+        Host::new_in(&std::env::temp_dir())
     }
 
     /// A host where `user` has a key, and that key.
@@ -54,6 +55,8 @@ impl Host {
 
     /// A host whose folder is made in this one.
     pub fn new_in(parent: &Path) -> Self {
+        // Some, such as containers, have one with which whatever a test makes is everybody's to write.
+        umask(Mode::from_bits_truncate(0o022));
         Host { folder: TempDir::new_in(parent).unwrap(), program: OnceLock::new() }
     }
 
