@@ -264,6 +264,96 @@ fn keys_whose_grace_period_is_over_are_revoked_for_good_although_there_is_none_t
     assert_eq!((stored.as_str(), host.status_of(&old).as_str()), ("revoked", "revoked"));
 }
 
+/// A host where alice's key has a label and an end, and was used, all of it in the database's own file; that key; and
+/// where in that file the types of its row begin.
+fn host_with_a_row() -> (Host, String, usize) {
+    let host = Host::new();
+    let key = host.key_from(&["create", "alice", "--name", "label", "--expires-in", "90d"]);
+    assert_eq!(host.status_of(&key), "active");
+    host.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    let database = std::fs::read(host.database()).unwrap();
+    // The header of the record (https://sqlite.org/fileformat2.html, section 2.1): its length, and then NULL, a blob
+    // of 32 bytes, and texts of 36, 5, 5, 6, 24, 0 (NULL) and 24.
+    let types =
+        [10, 0, 32 * 2 + 12, 36 * 2 + 13, 5 * 2 + 13, 5 * 2 + 13, 6 * 2 + 13, 24 * 2 + 13, 0, 24 * 2 + 13];
+    let places: Vec<usize> =
+        (0..database.len() - types.len()).filter(|at| database[*at..].starts_with(&types)).collect();
+    assert_eq!(places.len(), 1);
+    (host, key, places[0])
+}
+
+#[test]
+fn no_flipped_bit_in_the_types_of_a_row_keeps_its_key_accepted() {
+    let (whole, key, start) = host_with_a_row();
+    let content = std::fs::read(whole.database()).unwrap();
+    let hash = apikey::Key::parse(key.as_bytes()).unwrap().hash().to_string();
+    for (column, bit) in (0..=9).flat_map(|column| (0..8).map(move |bit| (column, bit))) {
+        for reindex in [false, true] {
+            let at = format!("column {column}, bit {bit}, {reindex}");
+            let host = Host::new();
+            let mut flipped = content.clone();
+            flipped[start + column] ^= 1 << bit;
+            host.write("keys.db", &flipped);
+            host.chmod("keys.db", 0o600);
+            if reindex && host.sqlite().execute_batch("REINDEX").is_err() {
+                continue;
+            }
+            let outcome = host.apikey(&["revoke", "alice", "-y"]).run();
+            let by_services = |way: &str| {
+                let sql = format!("SELECT user FROM accepted_keys WHERE {way} = ?1");
+                let found = host.sqlite().query_row(&sql, [&hash], |row| Ok(format!("{:?}", row.get_ref(0))));
+                found.ok()
+            };
+            // By the index, and by looking at each row.
+            assert_eq!(
+                (by_services("key_hash"), by_services("+key_hash")),
+                (None, None),
+                "{at}: {outcome:?}"
+            );
+            let verdict = host.apikey(&["verify"]).input(&*key).run();
+            assert_ne!(verdict.status, 0, "{at}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn a_revocation_says_that_a_row_made_no_sense() {
+    // The user and the hash as they are, but of another type.
+    for column in [2, 4] {
+        let (host, key, start) = host_with_a_row();
+        let mut content = std::fs::read(host.database()).unwrap();
+        content[start + column] ^= 1;
+        host.write("keys.db", &content);
+        for subject in ["alice", &key[..15]] {
+            let host = host.copy();
+            host.apikey(&["revoke", subject, "-y"]).gives(
+                0,
+                "",
+                "Revoked <prefix> of alice. The database is damaged: 1 damaged row had to be written \
+                 anew. `apikey doctor` says what else is wrong.\n",
+            );
+            assert_eq!(host.status_of(&key), "revoked", "{column}, {subject}");
+            let integrity: String =
+                host.sqlite().query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+            assert_eq!(integrity, "ok", "{column}, {subject}");
+            host.key_from(&["create", "alice"]);
+        }
+    }
+    // A status that nobody reads is in nobody's way any more.
+    let (host, key, start) = host_with_a_row();
+    let mut content = std::fs::read(host.database()).unwrap();
+    content[start + 6] ^= 1;
+    host.write("keys.db", &content);
+    let revoked = host.apikey(&["revoke", "alice", "-y", "--json"]).run().json();
+    assert_eq!(revoked["revoked_key_prefixes"], json!([]));
+    assert!(
+        revoked["message"].as_str().unwrap().starts_with("Revoked 1 unreadable key of alice."),
+        "{revoked}"
+    );
+    assert_eq!(host.status_of(&key), "revoked");
+    host.key_from(&["create", "alice"]);
+}
+
 const INDEXES: [&str; 4] = ["keys_of_user", "one_active_key", "one_pending_key", "retiring_keys"];
 
 /// A host where alice has an active, a pending and a retiring key, all of it in the database's own file.

@@ -125,7 +125,9 @@ impl Authority {
     pub fn revoke(&mut self, subject: &Subject, agreed: Option<&[Prefix]>) -> Result<Revoked> {
         let revoked = revoke::revoke(&mut self.store, self.clock, subject, agreed)?;
         match revoked.keys.as_slice() {
-            [] => Err(self.read_beside_writers(|snapshot| revoke::nothing_to_revoke(snapshot, subject))?),
+            [] if revoked.written_anew == 0 => {
+                Err(self.read_beside_writers(|snapshot| revoke::nothing_to_revoke(snapshot, subject))?)
+            }
             _ => Ok(revoked),
         }
     }

@@ -26,6 +26,8 @@ pub struct Revoked {
     pub still_accepted: Vec<Held>,
     /// The files that hold one of them, as far as that could be seen at once.
     pub key_files: Vec<KeyFile>,
+    /// So many rows were damaged and had to be written anew, be they of `keys` or not: they are revoked.
+    pub written_anew: usize,
     /// Damage let nothing be done but to let them expire now: a clock that goes back would bring them to
     /// life.
     pub by_time: bool,
@@ -48,7 +50,7 @@ pub(super) fn revoke(
     let mut done = end_by(&Look::QUICK, Manner::Whole, store);
     if is_damage(&done) {
         let looks = looks_past_damage(store, clock, subject)?;
-        for manner in [Manner::Whole, Manner::Bare, Manner::ByTime] {
+        for manner in [Manner::Whole, Manner::Bare, Manner::Anew, Manner::ByTime] {
             done = end_by(&looks, manner, store);
             if !is_damage(&done) {
                 break;
@@ -70,6 +72,8 @@ enum Manner {
     Whole,
     /// The keys are revoked, and that is all; it is not written down either.
     Bare,
+    /// All of it, and the rows of the keys are written anew.
+    Anew,
     /// The keys expire now, where not even their status can be written.
     ByTime,
 }
@@ -84,15 +88,20 @@ fn end(
     let (user, held, is_one_left_out) = find(transaction, looks, subject)?;
     // Those whose time is over too: by the clock alone they are not revoked for good.
     let by_time = manner == Manner::ByTime;
-    if by_time {
-        transaction.end_by_time(&held)?;
-    } else {
-        transaction.end(&held)?;
+    match manner {
+        Manner::Whole | Manner::Bare => transaction.end(&held)?,
+        Manner::Anew => transaction.end_anew(&held)?,
+        Manner::ByTime => transaction.end_by_time(&held)?,
     }
+    let mut written_anew = if manner == Manner::Anew { held.len() } else { 0 };
     let keys = still_to_revoke(held.clone());
     keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
-    if manner != Manner::Whole {
-        let revoked = Revoked { user, keys, still_accepted: Vec::new(), key_files: Vec::new(), by_time };
+    if is_one_left_out && !by_time {
+        written_anew += transaction.revoke_unreadable(&user)?;
+    }
+    if matches!(manner, Manner::Bare | Manner::ByTime) {
+        let (still_accepted, key_files) = (Vec::new(), Vec::new());
+        let revoked = Revoked { user, keys, still_accepted, key_files, written_anew, by_time };
         return Ok((revoked, None, Vec::new()));
     }
     // From here on nothing that makes no sense is a reason not to revoke.
@@ -106,9 +115,6 @@ fn end(
             for key in pending {
                 let _ = transaction.keep_where_delivered(&user, key);
             }
-            if is_one_left_out {
-                transaction.revoke_unreadable(&user)?;
-            }
         }
         Subject::Key(_) => {
             let others = transaction.held(&user).unwrap_or_default();
@@ -116,7 +122,8 @@ fn end(
         }
     }
     transaction.ended(&user, &held)?;
-    Ok((Revoked { user, keys, still_accepted, key_files: Vec::new(), by_time }, kept, under_way))
+    let revoked = Revoked { user, keys, still_accepted, key_files: Vec::new(), written_anew, by_time };
+    Ok((revoked, kept, under_way))
 }
 
 /// The looks that can be had where something is damaged: each is tried by itself, since SQLite does nothing

@@ -43,6 +43,16 @@ const USE_PRECISION: Duration = Duration::from_secs(60);
 /// So many characters of why a delivery was refused are kept.
 const LONGEST_REASON: usize = 1000;
 
+/// Revokes at `?2` a row that its table may not take as it is, or that cannot be read to its end. It reads nothing of
+/// it that lies behind the status, and gives the rest the type of its column.
+macro_rules! revoke_anew {
+    () => {
+        "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2, key_hash = CAST(key_hash AS BLOB), \
+         id = CAST(id AS TEXT), user = CAST(user AS TEXT), name = CAST(name AS TEXT), expires_at = NULL, \
+         last_used_at = NULL WHERE "
+    };
+}
+
 /// What is to be known of a key that is issued.
 pub struct NewKey<'a> {
     pub user: &'a User,
@@ -153,6 +163,15 @@ impl Transaction<'_> {
         })
     }
 
+    /// The same where a row is damaged: each is written anew, but for when the key was to end and was last used.
+    pub fn end_anew(&self, keys: &[Held]) -> Result<()> {
+        let now = self.now.to_string();
+        let end = |key: &Held| {
+            self.execute(concat!(revoke_anew!(), "prefix = ?1"), params![key.prefix.bits(), now]).map(drop)
+        };
+        keys.iter().try_for_each(end)
+    }
+
     /// The same where an index is damaged in which the change of a status would have to be written: their
     /// time is over now. No index has that.
     pub fn end_by_time(&self, keys: &[Held]) -> Result<()> {
@@ -190,11 +209,17 @@ impl Transaction<'_> {
         self.run(|connection| connection.execute_batch("REINDEX keys"))
     }
 
-    /// Revokes whatever else is stored as a key of the user that is accepted: a row that cannot be read.
-    pub fn revoke_unreadable(&self, user: &User) -> Result<()> {
-        let sql = "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2 \
-                   WHERE user = ?1 AND status IN ('active', 'pending', 'retiring')";
-        self.unless_damaged(self.execute(sql, params![user.as_str(), self.now.to_string()]).map(drop))
+    /// Revokes whatever else is stored as a key of the user that is accepted: rows that cannot be read. Returns
+    /// how many.
+    pub fn revoke_unreadable(&self, user: &User) -> Result<usize> {
+        let sql = concat!(
+            revoke_anew!(),
+            "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring')"
+        );
+        let parameters = params![user.as_str(), self.now.to_string()];
+        let revoked = self.remake_indexes().and_then(|()| self.execute(sql, parameters));
+        let rows = *revoked.as_ref().unwrap_or(&0);
+        self.unless_damaged(revoked.map(drop)).map(|()| rows)
     }
 
     /// Revokes a key whose delivery is given up, and forgets what it was to bring. `false` where it is not

@@ -12,6 +12,7 @@ use crate::cli::prompt;
 use crate::error::Result;
 use crate::key::{Prefix, listed};
 use crate::subject::Subject;
+use crate::text::count;
 
 /// Stop accepting a user's keys, or one key, at once and for good
 ///
@@ -87,10 +88,20 @@ fn article(subject: &Subject) -> &'static str {
 }
 
 fn message(revoked: &Revoked) -> String {
-    let prefixes = listed(revoked.keys.iter().map(|key| key.prefix));
-    let mut message = format!("Revoked {prefixes} of {}.", revoked.user);
+    let written_anew = revoked.written_anew as u64;
+    let what = match revoked.keys.as_slice() {
+        [] => count(written_anew, "unreadable key"),
+        keys => listed(keys.iter().map(|key| key.prefix)),
+    };
+    let mut message = format!("Revoked {what} of {}.", revoked.user);
     for key_file in &revoked.key_files {
         message.push_str(&format!(" {} holds a key that is no longer accepted.", key_file.path()));
+    }
+    if written_anew > 0 {
+        let rows = count(written_anew, "damaged row");
+        message.push_str(&format!(
+            " The database is damaged: {rows} had to be written anew. `apikey doctor` says what else is wrong."
+        ));
     }
     if revoked.by_time {
         message.push_str(
