@@ -223,9 +223,9 @@ fn a_store_whose_reopening_failed_is_no_store() {
             Ok(())
         })
         .unwrap();
-    assert!(store.took_hold(witness.unwrap(), now()).unwrap());
+    assert!(store.took_hold(witness.unwrap(), now(), false).unwrap());
     std::fs::rename(&path, folder.path().join("away")).unwrap();
-    store.took_hold(witness.unwrap(), now()).unwrap_err();
+    store.took_hold(witness.unwrap(), now(), false).unwrap_err();
     for error in [
         store.find(&Key::generate().unwrap(), now()).unwrap_err(),
         issue(&mut store, "bob").unwrap_err(),
@@ -234,6 +234,27 @@ fn a_store_whose_reopening_failed_is_no_store() {
         assert_eq!(error.code(), Code::DbError, "{error}");
         assert!(error.to_string().contains("could not be opened anew"), "{error}");
     }
+}
+
+#[test]
+fn of_a_commit_that_failed_and_cannot_be_buried_it_is_said_that_nobody_knows() {
+    let (_folder, path, _) = database(VERSIONS);
+    let mut store =
+        Store::open_at(Location::new(&path).unwrap(), Access::Any, Duration::ZERO, VERSIONS).unwrap();
+    let mut witness = None;
+    let never_done = store.write(&Actor::current(), clock, |transaction| {
+        transaction.write_down("refused", None, None, None, None)?;
+        witness = transaction.witness.get();
+        Err::<(), _>(Error::new(Code::Cancelled, "no"))
+    });
+    assert_eq!(never_done.unwrap_err().code(), Code::Cancelled);
+    assert!(!store.took_hold(witness.unwrap(), now(), false).unwrap());
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.took_hold(witness.unwrap(), now(), false).unwrap_err();
+    assert!(error.to_string().contains("may or may not have been done"), "{error}");
+    assert!(error.what_to_do().unwrap().contains("apikey show"), "{error}");
+    assert!(!store.took_hold(witness.unwrap(), now(), true).unwrap(), "its frames are cut off");
 }
 
 #[test]

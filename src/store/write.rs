@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 
 use super::holder::Waited;
 use super::lock::WriteLock;
@@ -71,12 +71,15 @@ impl Store {
             let work_on = Transaction { snapshot, actor, witness, events };
             let value = work(&work_on)?;
             let (witness, events) = (work_on.witness.get(), work_on.events.into_inner());
-            (now, value, witness, events, self.commit(transaction))
+            (now, value, witness, events, commit(transaction))
         };
-        match (committed, witness) {
-            (Err(error), None) => return Err(error),
-            (Err(error), Some(witness)) if !self.took_hold(witness, now)? => return Err(error),
-            _ => {}
+        if let Err(error) = committed {
+            let (failed, is_cut_off) = (self.failed(&error), is_cut_off(&error));
+            match witness {
+                Some(witness) if self.took_hold(witness, now, is_cut_off)? => {}
+                None if !is_cut_off => return Err(unknown(&failed)),
+                _ => return Err(failed),
+            }
         }
         syslog::write(events.iter().map(Event::to_string));
         Ok(value)
@@ -128,12 +131,7 @@ impl Store {
             let snapshot = Snapshot { connection: &transaction, location: &self.location, now: at };
             transaction::write_use(&snapshot, prefix)?;
         }
-        self.commit(transaction).map(|()| true)
-    }
-
-    fn commit(&self, transaction: rusqlite::Transaction<'_>) -> Result<()> {
-        let touched = replica::touch_first_page(&transaction);
-        touched.and_then(|()| transaction.commit()).map_err(|error| self.failed(&error))
+        commit(transaction).map(|()| true).map_err(|error| self.failed(&error))
     }
 
     /// Begins a transaction that writes, and brings the database to the newest version in it.
@@ -188,27 +186,24 @@ impl Store {
     /// Its frames may lie in the log, whole but not yet valid, and would come to life when the log
     /// is next read from its start. So it is read from its start now: all of this connection is
     /// closed before the database is opened anew. Where another process keeps it open, a write of
-    /// what is there already buries them.
-    pub(super) fn took_hold(&mut self, witness: Witness, now: Timestamp) -> Result<bool> {
-        let unknown = |error: Error| {
-            Error::new(error.code(), format!("a commit failed, and whether it took hold is unknown: {error}"))
-                .hint("look with `apikey show` before you go on")
-        };
+    /// what is there already buries them; none is needed where they are cut off.
+    ///
+    /// Fails where it cannot be told, or may change yet.
+    pub(super) fn took_hold(&mut self, witness: Witness, now: Timestamp, is_cut_off: bool) -> Result<bool> {
         drop(self.connection.take());
         *self = Self::open_at(self.location.clone(), Access::Any, self.timeout, self.versions)
-            .map_err(unknown)?;
-        let took_hold =
-            self.read_beside_writers(now, |snapshot| witness.is_there(snapshot)).map_err(unknown)?;
+            .map_err(|error| unknown(&error))?;
+        let took_hold = self.read_beside_writers(now, |snapshot| witness.is_there(snapshot));
+        let took_hold = took_hold.map_err(|error| unknown(&error))?;
         let lasts = match took_hold {
             true => self.make_last(),
-            // It is buried by a write of what is there already. Where that fails, the disk takes no
-            // write at all, and there is nothing more to be done.
-            false => self.write_nothing().map(|()| true).or(Ok(true)),
+            false if is_cut_off => Ok(true),
+            false => self.write_nothing().map(|()| true),
         };
         match lasts {
             Ok(true) => Ok(took_hold),
-            Ok(false) => Err(unknown(failure::locked(&self.location, Waited::ForDatabase))),
-            Err(error) => Err(unknown(error)),
+            Ok(false) => Err(unknown(&failure::locked(&self.location, Waited::ForDatabase))),
+            Err(error) => Err(unknown(&error)),
         }
     }
 
@@ -228,6 +223,21 @@ impl Store {
         let written = replica::write_first_page(&transaction);
         written.and_then(|()| transaction.commit()).map_err(|error| self.failed(&error))
     }
+}
+
+fn commit(transaction: rusqlite::Transaction<'_>) -> rusqlite::Result<()> {
+    replica::touch_first_page(&transaction).and_then(|()| transaction.commit())
+}
+
+/// Whether a commit failed before its last frame was written, so that it can never come to life.
+fn is_cut_off(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_extended_error_code(), Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_WRITE))
+}
+
+/// What to say of a commit that failed, and of which it cannot be told whether it will be there.
+fn unknown(error: &Error) -> Error {
+    let message = format!("a commit failed, and what was asked may or may not have been done: {error}");
+    Error::new(error.code(), message).hint("look with `apikey show` before you go on")
 }
 
 /// A connection that waits for nobody and does not sync, and that is as it was when this is dropped.
