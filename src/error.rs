@@ -161,12 +161,13 @@ impl Error {
         self
     }
 
-    /// The same failure, before which these keys of `user` were revoked.
-    pub(crate) fn after_revoking(self, user: &User, keys: Vec<Prefix>) -> Self {
+    /// The same failure, before which these keys of `user` were revoked, or could only be made to expire.
+    pub(crate) fn after_revoking(self, user: &User, keys: Vec<Prefix>, by_time: bool) -> Self {
         if keys.is_empty() {
             return self;
         }
-        let done = format!("{} of {user} ended", listed(keys.iter().copied()));
+        let ended = if by_time { "could only be made to expire (revoke them again)" } else { "ended" };
+        let done = format!("{} of {user} {ended}", listed(keys.iter().copied()));
         Error { revoked: keys, ..self.after(&done) }
     }
 

@@ -257,3 +257,32 @@ fn a_limit_on_the_size_of_files_loses_no_key_and_issues_none_that_was_not_acknow
     }
     assert_eq!(succeeded.len(), 2, "every limit did the same");
 }
+
+#[test]
+fn on_a_full_disk_a_revocation_says_what_it_could_do() {
+    let (before, bob) = Host::with_key_of("bob");
+    let alice = before.key_from(&["create", "alice"]);
+    let said = "They could only be made to expire, since the database is damaged or its disk is full";
+    let mut seen = BTreeSet::new();
+    for blocks in (0..200).step_by(4) {
+        for args in ["revoke alice", "refresh alice --revoke-first"] {
+            let host = before.copy();
+            let at = format!("{args}, {blocks} blocks");
+            let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {APIKEY} {args} --yes");
+            let outcome = host.program("/bin/sh", &["-c", &script]).run();
+            let status = host.status_of(&alice);
+            let by_time =
+                outcome.stderr.contains(said) || outcome.stderr.contains("only be made to expire (");
+            let by_status =
+                !by_time && (outcome.status == 0 || outcome.stderr.contains(" of alice ended, but"));
+            assert_eq!(status == "expired", by_time, "{at}: {status}: {outcome:?}");
+            assert_eq!(status == "revoked", by_status, "{at}: {status}: {outcome:?}");
+            assert_eq!(host.status_of(&bob), "active", "{at}");
+            seen.insert((args, status));
+            let _ = host.apikey(&["revoke", "alice", "-yq"]).run();
+            assert_eq!(host.status_of(&alice), "revoked", "{at}");
+        }
+    }
+    // Nothing could be done, only that, and all.
+    assert_eq!(seen.len(), 6, "{seen:?}");
+}

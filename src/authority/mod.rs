@@ -109,12 +109,13 @@ impl Authority {
             true => refresh::revoke_first(&mut self.store, self.clock, refresh, recipient)?,
             false => Ended::default(),
         };
-        let prefixes: Vec<Prefix> = ended.keys.iter().map(|key| key.prefix).collect();
+        let (prefixes, by_time): (Vec<Prefix>, _) =
+            (ended.keys.iter().map(|key| key.prefix).collect(), ended.by_time);
         let user = &refresh.order.user;
         let issued = self.turn_for(user, recipient).and_then(|(mut turn, waiting)| {
             refresh::refresh(&mut turn, waiting.as_ref(), refresh, Kind::Refresh, ended, recipient)
         });
-        issued.map_err(|error| error.after_revoking(user, prefixes))
+        issued.map_err(|error| error.after_revoking(user, prefixes, by_time))
     }
 
     /// Revokes at once and for good what the subject is: the active, the pending and each retiring key of a

@@ -56,6 +56,8 @@ impl Kind {
 #[derive(Default)]
 pub(super) struct Ended {
     pub keys: Vec<Held>,
+    /// They could only be made to expire.
+    pub by_time: bool,
     /// Whose the file may be in which the last of them was.
     pub owners: [Option<Owner>; 2],
 }
@@ -84,7 +86,7 @@ pub(super) fn revoke_first(
     }
     let agreed = refresh.agreed.as_deref();
     let revoked = revoke(store, clock, &Subject::User(user.clone()), agreed)?;
-    Ok(Ended { keys: revoked.keys, owners })
+    Ok(Ended { keys: revoked.keys, by_time: revoked.by_time, owners })
 }
 
 /// What [`Authority::refresh`](super::Authority::refresh) does, when what was to be revoked first has `ended`.

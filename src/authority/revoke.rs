@@ -28,8 +28,8 @@ pub struct Revoked {
     pub key_files: Vec<KeyFile>,
     /// So many rows were damaged and had to be written anew, be they of `keys` or not: they are revoked.
     pub written_anew: usize,
-    /// Damage let nothing be done but to let them expire now: a clock that goes back would bring them to
-    /// life.
+    /// Damage, or a disk that is full, let nothing be done but to let them expire now: a clock that goes back would
+    /// bring them to life.
     pub by_time: bool,
 }
 
@@ -65,7 +65,7 @@ pub(super) fn revoke(
     Ok(with_key_files(done))
 }
 
-/// How much of a revocation is done: less, where damage keeps more from being done.
+/// How much of a revocation is done: less, where damage or a full disk keeps more from being done.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
     /// All of it.

@@ -105,8 +105,8 @@ fn message(revoked: &Revoked) -> String {
     }
     if revoked.by_time {
         message.push_str(
-            " The database is damaged, and they could only be made to expire: restore it from a backup, and \
-             revoke them there.",
+            " They could only be made to expire, since the database is damaged or its disk is full: make room, or \
+             restore it from a backup, and revoke them again.",
         );
     }
     message
