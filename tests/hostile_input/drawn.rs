@@ -115,7 +115,13 @@ pub fn row() -> impl Strategy<Value = Vec<(usize, Cell)>> {
 pub fn schema() -> impl Strategy<Value = (usize, Vec<u8>)> {
     (0..11_usize).prop_flat_map(|which| {
         let ours = || Just(schema::text_of(which).into_bytes());
-        let text = prop_oneof![1 => bytes(60), 4 => mutated(ours()), 1 => ours()];
+        // As SQLite reads it the same, or nearly so.
+        let words =
+            vec![(" ", "  "), ("TEXT", "text"), ("status", "Status"), ("active", "pending"), (" STRICT", "")];
+        let near = (ours(), select(words)).prop_map(|(ours, (word, another))| {
+            String::from_utf8(ours).unwrap().replacen(word, another, 1).into_bytes()
+        });
+        let text = prop_oneof![1 => bytes(60), 2 => mutated(ours()), 1 => ours(), 2 => near];
         (Just(which), text)
     })
 }
