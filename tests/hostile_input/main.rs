@@ -24,6 +24,11 @@ proptest! {
     #![proptest_config(cases(2000))]
 
     #[test]
+    fn a_text_is_a_moment_in_its_one_form_or_none(text in drawn::time()) {
+        checks::time::check(&text);
+    }
+
+    #[test]
     fn a_text_is_a_key_to_the_byte_or_none(text in prop_oneof![bytes(100), mutated(drawn::key())]) {
         checks::key::check(&text);
     }
@@ -94,5 +99,31 @@ fn a_row_that_was_not_changed_is_accepted_and_revoked() {
     for row in 0..3 {
         checks::rows::check_verdict(row, &same);
         checks::rows::check_revocation(row, &same);
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(150))]
+
+    #[test]
+    fn the_library_and_the_view_accept_the_same_rows(row in 0..3_usize, changes in drawn::row()) {
+        checks::rows::check_verdict(row, &changes);
+    }
+
+    #[test]
+    fn a_revocation_ends_each_row_whatever_it_holds(row in 0..3_usize, changes in drawn::row()) {
+        checks::rows::check_revocation(row, &changes);
+    }
+}
+
+#[test]
+fn what_a_newer_database_lacks_is_no_damage() {
+    for change in [
+        "ALTER TABLE keys DROP COLUMN last_used_at",
+        "ALTER TABLE keys RENAME COLUMN name TO label",
+        "DROP INDEX keys_of_user",
+        "ALTER TABLE settings DROP COLUMN renew_after_ms",
+    ] {
+        checks::schema::check_newer(change);
     }
 }
