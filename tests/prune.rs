@@ -124,6 +124,25 @@ fn a_key_that_was_forgotten_is_unknown() {
 }
 
 #[test]
+fn where_the_clock_went_back_the_log_still_says_of_every_issued_key_that_it_ended() {
+    let (host, _) = Host::with_key_of("alice");
+    host.key_from(&["refresh", "alice", "-y"]);
+    host.apikey(&["revoke", "alice", "-yq"]).gives(0, "", "");
+    host.key_from(&["create", "alice"]);
+    // The clock was right when the keys were issued, and years behind when the last of them was revoked.
+    let then = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '-400 days')";
+    host.execute(&format!(
+        "UPDATE keys SET revoked_at = {then} WHERE status = 'revoked' AND id = (SELECT max(id) FROM keys WHERE status = 'revoked');
+         UPDATE events SET at = {then} WHERE event = 'revoked' AND number = 4"
+    ));
+    let forgotten = json!({ "keys": 1, "events": 2 });
+    assert_eq!(prune(&host, &["--ended-for", "300d", "--dry-run"]), forgotten);
+    assert_eq!(prune(&host, &["--ended-for", "300d", "-y"]), forgotten);
+    let events = ["issued alice", "revoked alice", "issued alice", "pruned -"];
+    assert_eq!(left(&host)[2..], events);
+}
+
+#[test]
 fn a_key_that_is_on_its_way_is_never_touched() {
     let host = Host::new();
     host.apikey(&["create", "web", "-q", "--key-file", "web.key", "--reload", "false"]).gives(0, "", "");

@@ -24,8 +24,8 @@ impl Authority {
         self.read_beside_writers(|snapshot| snapshot.count_old(before))
     }
 
-    /// Forgets keys that ended longer ago, the events of that time but those of a key that is known, and the
-    /// settings of users who have no key left; tells `each` how many that are so far. What is somebody's current
+    /// Forgets keys that ended longer ago, with all of their events; the events of that time that are about no key
+    /// that is known; and the settings of users who have no key left. Tells `each` how many that are so far. What is somebody's current
     /// key stays, be it expired.
     ///
     /// Fails with [`Code::InternalError`] where the newest event is still to come: the clock is not believed then.

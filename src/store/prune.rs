@@ -15,10 +15,11 @@ use crate::timestamp::Timestamp;
 /// What is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Old {
-    /// Keys that ended. One that is stored as active or pending never did: it is somebody's current key, be it
-    /// expired.
+    /// Keys that ended, and with each all of its events: the clock may have gone back, and what is left of the log
+    /// must not say that a key was issued and never ended. One that is stored as active or pending never did end: it is
+    /// somebody's current key, be it expired.
     Keys,
-    /// Events, but for those of a key that is known.
+    /// Events of no key that is known.
     Events,
     /// The settings of users who have no key left.
     Settings,
@@ -44,6 +45,16 @@ macro_rules! has_ended {
          AND min(ifnull(revoked_at, '9'), ifnull(expires_at, '9')) < ?1"
     };
 }
+
+/// Forgets the events of the keys from `?2` to `?3` that are to be forgotten. No index has a key's events, but one its
+/// user's, and those are gone through once for all of the keys.
+const FORGET_EVENTS_OF_KEYS: &str = concat!(
+    "DELETE FROM events WHERE prefix BETWEEN ?2 AND ?3 \
+     AND user IN (SELECT user FROM keys WHERE prefix BETWEEN ?2 AND ?3) \
+     AND EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix AND keys.user = events.user AND ",
+    has_ended!(),
+    ")"
+);
 
 impl Old {
     /// All of it, in an order in which the later ones follow from the ones before.
@@ -130,8 +141,8 @@ impl Snapshot<'_> {
             "WITH old AS (SELECT prefix, user FROM keys WHERE ",
             has_ended!(),
             ") SELECT (SELECT count(*) FROM old), \
-             (SELECT count(*) FROM events WHERE at < ?1 AND (prefix IS NULL OR prefix IN (SELECT prefix FROM old) \
-              OR NOT EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix))), \
+             (SELECT count(*) FROM events WHERE prefix IN (SELECT prefix FROM old) \
+              OR at < ?1 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.prefix = events.prefix)), \
              (SELECT count(DISTINCT user) FROM settings WHERE NOT EXISTS (SELECT 1 FROM keys \
               WHERE keys.user = settings.user AND prefix NOT IN (SELECT prefix FROM old)))"
         );
@@ -165,14 +176,18 @@ impl Transaction<'_> {
         found: &[Value],
         so_far: &Forgotten,
     ) -> Result<Forgotten> {
-        let mut forgotten = 0;
-        for old in found {
-            forgotten += self.execute(what.forget(), params![before.to_string(), old])? as u64;
+        let mut sum = so_far.sum;
+        if what == Old::Keys {
+            let of_keys = params![before.to_string(), found.first(), found.last()];
+            sum = sum.with(Old::Events, self.execute(FORGET_EVENTS_OF_KEYS, of_keys)? as u64);
         }
-        if forgotten == 0 {
+        for old in found {
+            let forgotten = self.execute(what.forget(), params![before.to_string(), old])?;
+            sum = sum.with(what, forgotten as u64);
+        }
+        if sum == so_far.sum {
             return Ok(so_far.clone());
         }
-        let sum = so_far.sum.with(what, forgotten);
         let detail = format!("{sum}, from before {before}");
         if let Some((number, event)) = &so_far.event {
             // Another that prunes may have taken it, and its number may be another's by now.
