@@ -58,6 +58,33 @@ fn every_change_is_written_down() {
 }
 
 #[test]
+fn the_end_of_a_key_that_had_expired_is_written_down_when_it_is_replaced() {
+    let host = Host::new();
+    for user in ["alice", "bob"] {
+        host.expired_key_of(user);
+    }
+    host.key_from(&["create", "alice"]);
+    host.key_from(&["refresh", "bob", "--yes", "--grace", "1h"]);
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key", "--expires-in", "1d"]).gives(0, "", "");
+    host.execute("UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE user = 'web'");
+    host.apikey(&["ensure", "web", "-q"]).gives(0, "", "");
+    assert_eq!(
+        events(&host)[2..],
+        [
+            "revoked alice #1 expires",
+            "issued alice #3 create, in place of #1",
+            "revoked bob #2 expires",
+            "issued bob #4 expires refresh, in place of #2",
+            "issued web #5 expires create",
+            "delivered web #5 expires <folder>/web.key",
+            "issued web #6 expires ensure, in place of #5",
+            "revoked web #5 expires",
+            "delivered web #6 expires <folder>/web.key",
+        ]
+    );
+}
+
+#[test]
 fn a_delivery_is_written_down_from_its_beginning_to_its_end() {
     let host = Host::new();
     host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");

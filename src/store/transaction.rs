@@ -118,6 +118,7 @@ impl Transaction<'_> {
     pub fn retire(&self, user: &User, current: &Held, grace: Duration) -> Result<Held> {
         if !current.status.is_accepted() {
             self.set_status(current.prefix, Status::Expired, None)?;
+            self.record("revoked", user, current, None, None)?;
             return Ok(Held { stored: Status::Expired, ..*current });
         }
         if grace.is_zero() {
