@@ -133,6 +133,9 @@ pub struct Error {
 /// What the fallible functions of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// How the message begins of a failure after which nothing has changed.
+const NONE_ISSUED: &str = "the key cannot be handed over, so none was issued: ";
+
 impl Error {
     /// A failure of kind `code`; `message` says what failed, on what.
     pub fn new(code: Code, message: impl AsRef<str>) -> Self {
@@ -141,8 +144,12 @@ impl Error {
 
     /// A key that reaches nobody, for this reason, and so was not issued.
     pub(crate) fn undeliverable(why: impl fmt::Display) -> Self {
-        let message = format!("the key cannot be handed over, so none was issued: {why}");
-        Error::new(Code::Undeliverable, message)
+        Error::new(Code::Undeliverable, format!("{NONE_ISSUED}{why}"))
+    }
+
+    /// Why a key reaches nobody, and no more.
+    pub(crate) fn why(&self) -> &str {
+        self.message.strip_prefix(NONE_ISSUED).unwrap_or(&self.message)
     }
 
     /// An operating system's error while `doing` something (`"read"`, `"make"`) to `path`:

@@ -125,7 +125,7 @@ fn a_delivery_that_was_refused_is_told_once_with_its_reason() {
         assert_eq!(host.apikey(&["renew", "-q"]).run().status, 11);
     }
     let refused = json!(format!(
-        "the key cannot be handed over, so none was issued: {}/web.key holds something else than a key",
+        "{}/web.key holds something else than a key",
         fs::canonicalize(host.folder()).unwrap().display()
     ));
     let events = said(&host, &["web"]);
@@ -152,6 +152,10 @@ fn what_an_ensure_refuses_is_told_too_and_a_check_writes_nothing() {
     for _ in 0..2 {
         assert_eq!(host.apikey(&["ensure", "web"]).run().status, 8);
     }
+    assert_eq!(what(&host, &["web"]), ["issued web", "delivered web", "refused web"]);
+    // What another command refuses for the same reason is no news.
+    assert_eq!(host.apikey(&["refresh", "web", "-y"]).run().status, 8);
+    assert_eq!(host.apikey(&["ensure", "web"]).run().status, 8);
     assert_eq!(what(&host, &["web"]), ["issued web", "delivered web", "refused web"]);
     let detail = said(&host, &["web"])[2]["detail"].as_str().unwrap().to_owned();
     assert!(detail.ends_with("/web.key holds something else than a key"), "{detail}");

@@ -69,8 +69,7 @@ fn each_event_is_a_line_without_a_key() {
         "issued <prefix> of alice by root (sudo: carol): refresh, in place of <prefix>",
         "issued <prefix> of web by root: create",
         "delivered <prefix> of web by root: <folder>/web.key",
-        "refused of web by root: the key cannot be handed over, so none was issued: \
-         <folder>/web.key holds something else than a key",
+        "refused of web by root: <folder>/web.key holds something else than a key",
         "revoked <prefix> of alice by root",
         "revoked <prefix> of alice by root",
         "pruned by root: 2 keys, 6 events and the settings of 0 users, from before <time>",

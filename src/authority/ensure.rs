@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::issue::is_pending;
+use super::issue::{is_pending, write_down_refusal};
 use super::refresh::{Ended, Kind, Refresh, check_may_run, is_first, may_replace, refresh};
 use super::show::shown;
 use super::{Authority, Issued, Order, Recipient, Shown};
@@ -115,11 +115,9 @@ impl Authority {
     pub fn ensure(&mut self, order: &Order, check: bool, recipient: &mut dyn Recipient) -> Result<Settled> {
         let plan = Plan::make(&self.store, order, (self.clock)()?);
         let plan = plan.inspect_err(|error| {
-            if !check && error.code() == Code::Undeliverable {
-                let turn = Turn::begin(&mut self.store, self.clock);
-                let refuse = |mut turn: Turn<'_>| turn.write(|it| it.refuse(&order.user, &error.to_string()));
-                // That the delivery is refused is what is told, written down or not.
-                let _ = turn.and_then(refuse);
+            let is_refused = !check && error.code() == Code::Undeliverable;
+            if is_refused && let Ok(mut turn) = Turn::begin(&mut self.store, self.clock) {
+                write_down_refusal(&mut turn, &order.user, error.why());
             }
         })?;
         let planned = plan.done();

@@ -149,10 +149,8 @@ impl Issue<'_> {
         });
         let pending = pending.inspect_err(|error| {
             if error.code() == Code::Undeliverable {
-                // It changes nothing, so that what it records is no transaction that could have this in it.
                 // The stage's name is another each time, and the reason the same.
-                let why = error.to_string().replace(&key.prefix().to_string(), "PREFIX");
-                let _ = turn.write(|transaction| transaction.refuse(user, &why));
+                write_down_refusal(turn, user, &error.why().replace(&key.prefix().to_string(), "PREFIX"));
             }
         })?;
         let stderr = recipient.reload_stderr();
@@ -231,6 +229,12 @@ impl Issue<'_> {
             Replace::Current { grace, .. } => grace,
         }
     }
+}
+
+/// Writes down that a delivery to `user` was refused, and `why`. It changes nothing, so that what it records is no
+/// transaction that could have this in it; and that it was refused is what is told, written down or not.
+pub(super) fn write_down_refusal(turn: &mut Turn<'_>, user: &User, why: &str) {
+    let _ = turn.write(|transaction| transaction.refuse(user, why));
 }
 
 /// A key whose prefix no other has: drawn again where one has, once in a hundred million times
