@@ -243,6 +243,48 @@ fn a_refresh_answers_truly_whatever_fails_while_a_service_keeps_the_database_ope
     answers_truly(&before, &["refresh", "alice", "--yes"], &[&bob], Some(&alice), reader);
 }
 
+/// Has the database look as one that Litestream replicates.
+fn replicated((before, bob, alice): (Host, String, String)) -> (Host, String, String) {
+    before.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY, seq INTEGER)");
+    // The header of a new log is put on the disk before its first frame is written.
+    before.apikey(&["edit", "bob", "--name", "laptop", "-q"]).gives(0, "", "");
+    (before, bob, alice)
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_refresh_answers_truly_whatever_fails_where_litestream_replicates_the_database() {
+    let (before, bob, alice) = replicated(bob_and_alice());
+    answers_truly(&before, &["refresh", "alice", "--yes"], &[&bob], Some(&alice), reader);
+}
+
+/// A replica may have all that was written to the log.
+#[test]
+#[ignore = "needs strace"]
+fn where_litestream_replicates_a_refresh_that_was_killed_took_hold_once_all_of_it_was_written() {
+    let (before, bob, alice) = replicated(bob_and_alice());
+    let (mut tally, service) = (Tally::default(), RefCell::new(None));
+    let prepare = || {
+        let host = before.copy();
+        service.replace(reader(&host));
+        host
+    };
+    let (mut published, mut is_written) = (0, false);
+    let total = kill_at_each_call(prepare, &["refresh", "alice", "--yes"], |host, outcome, at| {
+        let is_accepted = |key: &str| accepted(&host.database()).contains(&hash_of(key));
+        let was_published = !is_accepted(&alice);
+        assert_eq!(host.apikey(&["show", "bob"]).run().status, 0, "{at}");
+        let took_hold = tally.add(&host.database(), outcome, &[&bob], Some(&alice), at);
+        published += usize::from(took_hold && !was_published);
+        is_written |= at.contains(" fsync ");
+        assert_eq!(took_hold, is_written, "{at}: {outcome:?}");
+        service.take();
+        goes_on(&host.database(), at);
+    });
+    assert!(published > 0, "the test proves nothing");
+    tally.assert_is_complete(total);
+}
+
 #[test]
 #[ignore = "needs strace"]
 fn a_revoke_exits_0_exactly_where_the_key_is_revoked_whatever_fails() {

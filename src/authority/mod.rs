@@ -76,13 +76,19 @@ impl Authority {
     /// [`Code::Forbidden`](crate::Code::Forbidden) where it may not be read or others may write it, with
     /// [`Code::DbLocked`](crate::Code::DbLocked) when the time is over.
     pub fn open(path: &Path, timeout: Duration, clock: fn() -> Result<Timestamp>) -> Result<Self> {
-        Ok(Authority { store: Store::open(path, timeout)?, clock })
+        Ok(Self::of(Store::open(path, timeout)?, clock))
     }
 
     /// Opens the database at `path`, or makes it where there is none: all of it or, after a crash,
     /// nothing; readable by its owner alone.
     pub fn open_or_create(path: &Path, timeout: Duration, clock: fn() -> Result<Timestamp>) -> Result<Self> {
-        Ok(Authority { store: Store::open_or_create(path, timeout)?, clock })
+        Ok(Self::of(Store::open_or_create(path, timeout)?, clock))
+    }
+
+    fn of(store: Store, clock: fn() -> Result<Timestamp>) -> Self {
+        // Where somebody is writing, or that fails, whatever comes next sees to it.
+        let _ = store.publish(Duration::ZERO);
+        Authority { store, clock }
     }
 
     /// Issues the first key of a user, or the next one of a user whose last has ended. What the order

@@ -3,7 +3,8 @@
 //! - Where a database is and that nobody can swap it: `location.rs`. What kind of file it is,
 //!   before SQLite touches it: `header.rs`. That its index is no old one: `boot.rs`. What it holds:
 //!   `versions.rs`. Who writes next: `lock.rs`.
-//!   What Litestream replicates, and keeps up elsewhere: `replica.rs`.
+//!   What Litestream replicates, and keeps up elsewhere: `replica.rs`. What a killed writer left there:
+//!   `unpublished.rs`.
 //! - Whoever looks does so in a [`Snapshot`], whoever writes in a [`Transaction`]; both see a
 //!   database whose schema was checked in the same transaction.
 //! - A write takes the lock (see [`Turn`]; but for a revocation, which waits for nobody's delivery), then
@@ -25,6 +26,7 @@ mod failure;
 mod header;
 mod health;
 mod holder;
+mod index;
 mod location;
 mod lock;
 mod make;
@@ -37,6 +39,7 @@ mod snapshot;
 mod tests;
 mod transaction;
 mod turn;
+mod unpublished;
 mod versions;
 mod write;
 
@@ -53,7 +56,7 @@ pub(crate) use self::health::Kept;
 pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;
-use self::open::{Access, open};
+use self::open::{Access, open, set_timeout};
 pub use self::prune::Pruned;
 pub(crate) use self::prune::{Forgotten, Old};
 pub use self::record::{Held, Listed, Pending, Record, Status};
@@ -212,7 +215,42 @@ impl Store {
         Snapshot { connection: self.connection()?, location: &self.location, now }.with_prefix(prefix)
     }
 
+    /// Publishes what a writer that was killed has left (`unpublished.rs`), for a look that writes nothing.
+    /// Fails with [`Code::DbLocked`] where somebody is writing when the time is over.
+    pub fn publish(&self, timeout: Duration) -> Result<()> {
+        let connection = self.connection()?;
+        let failed = |error| self.failed(&error);
+        if self.read_only || !replica::is_replicated(connection).map_err(failed)? {
+            return Ok(());
+        }
+        set_timeout(connection, timeout).map_err(failed)?;
+        let begun = self.begin(TransactionBehavior::Immediate).map(drop);
+        set_timeout(connection, self.timeout).map_err(failed)?;
+        begun
+    }
+
+    /// Begins a transaction, and checks that the schema is ours.
+    ///
+    /// An immediate one sees, and does not overwrite, what a writer that was killed has left, where Litestream
+    /// replicates the database (`unpublished.rs`).
     fn begin(&self, behavior: TransactionBehavior) -> Result<(rusqlite::Transaction<'_>, Standing)> {
+        let (transaction, standing) = self.begin_as_published(behavior)?;
+        let is_replicated = || replica::is_replicated(&transaction).map_err(|error| self.failed(&error));
+        if !matches!(behavior, TransactionBehavior::Immediate)
+            || !is_replicated()?
+            || !unpublished::is_there(&self.location)?
+        {
+            return Ok((transaction, standing));
+        }
+        drop(transaction);
+        unpublished::publish(&self.location, self.timeout)?;
+        self.begin_as_published(behavior)
+    }
+
+    fn begin_as_published(
+        &self,
+        behavior: TransactionBehavior,
+    ) -> Result<(rusqlite::Transaction<'_>, Standing)> {
         let failed = |error| self.failed(&error);
         let transaction =
             rusqlite::Transaction::new_unchecked(self.connection()?, behavior).map_err(failed)?;

@@ -15,6 +15,7 @@
 //! - A connection that stays open keeps the pages that it has read until the counter in page 1 is another one.
 //!   Litestream makes it another one whenever it writes page 1, and few writes in a log change that page. So on the
 //!   authority each write does: [`touch_first_page`].
+//! - Litestream reads the log itself, and so what a writer that was killed has left there: `unpublished.rs`.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -92,10 +93,15 @@ pub fn into_memory(mut file: Connection) -> rusqlite::Result<Connection> {
     Ok(copy)
 }
 
+/// Whether Litestream replicates the database.
+pub fn is_replicated(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.prepare_cached(IS_REPLICATED)?.exists([])
+}
+
 /// Writes the first page as it is, in the transaction that is open, where Litestream replicates the database: what
 /// else that writes, connections to replicas notice by it.
 pub fn touch_first_page(connection: &Connection) -> rusqlite::Result<()> {
-    let touch = || match connection.prepare_cached(IS_REPLICATED)?.exists([])? {
+    let touch = || match is_replicated(connection)? {
         true => write_first_page(connection),
         false => Ok(()),
     };

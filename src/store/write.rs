@@ -186,13 +186,15 @@ impl Store {
     /// Its frames may lie in the log, whole but not yet valid, and would come to life when the log
     /// is next read from its start. So it is read from its start now: all of this connection is
     /// closed before the database is opened anew. Where another process keeps it open, a write of
-    /// what is there already buries them; none is needed where they are cut off.
+    /// what is there already buries them, or, where that is Litestream, they are published first; neither is
+    /// needed where they are cut off.
     ///
     /// Fails where it cannot be told, or may change yet.
     pub(super) fn took_hold(&mut self, witness: Witness, now: Timestamp, is_cut_off: bool) -> Result<bool> {
         drop(self.connection.take());
         *self = Self::open_at(self.location.clone(), Access::Any, self.timeout, self.versions)
             .map_err(|error| unknown(&error))?;
+        self.publish(self.timeout).map_err(|error| unknown(&error))?;
         let took_hold = self.read_beside_writers(now, |snapshot| witness.is_there(snapshot));
         let took_hold = took_hold.map_err(|error| unknown(&error))?;
         let lasts = match took_hold {

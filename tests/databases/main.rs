@@ -5,6 +5,7 @@ mod boot;
 mod common;
 mod damaged;
 mod foreign;
+mod killed;
 mod locks;
 mod permissions;
 mod replica;

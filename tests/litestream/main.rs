@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod hosts;
+mod killed;
 mod watch;
 mod ways;
 
