@@ -1,5 +1,6 @@
 //! What a service does that manages keys through the library, with no command line.
 
+use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
@@ -10,6 +11,8 @@ use apikey::{
     Recipient, Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
 use nix::sys::stat::{Mode, umask};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use tempfile::TempDir;
 
 /// Keeps the keys that it is given; says no where it is told to.
@@ -265,6 +268,59 @@ fn a_use_that_cannot_be_written_keeps_nobody_waiting_and_is_written_later() {
     writer.execute_batch("ROLLBACK").unwrap();
     verifier.write_uses();
     assert_eq!(last_used_at(), Some(now()));
+}
+
+#[test]
+fn nothing_opens_the_database_as_a_key_file_which_would_end_the_locks_of_this_process() {
+    let folder = folder();
+    let (path, key_file) = (folder.path().join("keys.db"), folder.path().join("web.key"));
+    drop(authority(folder.path()));
+    // Opened before SQLite has a lock, and closed when all is over.
+    let probe = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let is_locked = || {
+        // What SQLite locks to read: https://sqlite.org/src/file/src/os.h
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as libc::c_short,
+            l_whence: libc::SEEK_SET as libc::c_short,
+            l_start: 0x4000_0002,
+            l_len: 510,
+            l_pid: 0,
+        };
+        fcntl(&probe, FcntlArg::F_OFD_GETLK(&mut lock)).unwrap();
+        lock.l_type != libc::F_UNLCK as libc::c_short
+    };
+    assert!(!is_locked());
+    let (mut authority, mut service) = (authority(folder.path()), Service::default());
+    let to = |path: &Path| Changes {
+        key_file: Change::Set(KeyFilePath::new(path).unwrap()),
+        ..Changes::default()
+    };
+    authority.create(&order("web", to(&key_file)), &mut service).unwrap();
+    assert!(is_locked());
+    for (check, name) in [(true, "keys.db"), (false, "keys.db"), (false, "keys.db-lock")] {
+        let changes = to(&folder.path().join(name));
+        let error = authority.ensure(&order("web", changes), check, &mut service).unwrap_err();
+        assert_eq!(error.code(), Code::Undeliverable);
+        assert!(error.to_string().contains("belongs to the database"), "{error}");
+        assert!(is_locked(), "ensure, {name}");
+    }
+    // Whatever is kept of a user.
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let names_it = "UPDATE settings SET key_file = ?1";
+    database.execute(names_it, [path.canonicalize().unwrap().to_str().unwrap()]).unwrap();
+    Authority::doctor(&path, Duration::from_secs(10), clock, |_| {}).unwrap();
+    assert!(is_locked(), "doctor");
+    database
+        .execute_batch(
+            "UPDATE keys SET status = 'pending';
+             UPDATE settings SET pending_key = (SELECT prefix FROM keys), grace_ms = 0, reload_pending = 0",
+        )
+        .unwrap();
+    authority.recover(&mut service).unwrap();
+    assert!(service.heard[0].contains("belongs to the database"), "{:?}", service.heard);
+    assert!(is_locked(), "recover");
+    authority.revoke(&"web".parse().unwrap(), None).unwrap();
+    assert!(is_locked(), "revoke");
 }
 
 #[test]

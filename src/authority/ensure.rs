@@ -273,13 +273,11 @@ impl Plan {
         let kept_owner = self.kept.key_file.as_ref().and_then(|kept| kept.owner);
         let look = || {
             let target = Target::open(key_file, [kept_owner, None])?;
+            check_is_not_the_database(store.location(), &target)?;
             let current = self.current.as_ref();
             let holding = current.map(|current| target.holding(&current.key_hash)).transpose()?.flatten();
             match holding {
-                Some(holding) => {
-                    check_is_not_the_database(store.location(), &target)?;
-                    Ok(Ok((target, holding)))
-                }
+                Some(holding) => Ok(Ok((target, holding))),
                 None => check_may_replace(store, &target, user, now).map(Err),
             }
         };

@@ -3,13 +3,16 @@
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
 //! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
 use super::show::{no_key, no_such_key};
 use crate::delivery::discard;
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
 use crate::key_file::KeyFile;
 use crate::patience::{A_WHILE, within};
-use crate::store::{Held, Look, Snapshot, Status, Store, Transaction};
+use crate::store::{Held, Location, Look, Snapshot, Status, Store, Transaction};
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -62,7 +65,7 @@ pub(super) fn revoke(
         // In a transaction of its own: what it may meet is not to undo what was done.
         let _ = store.write_at_once(clock, |transaction| transaction.renew_no_more(&done.0.user));
     }
-    Ok(with_key_files(done))
+    Ok(with_key_files(done, store.location().clone()))
 }
 
 /// How much of a revocation is done: less, where damage or a full disk keeps more from being done.
@@ -148,13 +151,13 @@ fn looks_past_damage(
 }
 
 /// Removes what was staged, and looks which files hold a key that was revoked.
-fn with_key_files((revoked, kept, under_way): Done) -> Revoked {
+fn with_key_files((revoked, kept, under_way): Done, location: Location) -> Revoked {
     let prefixes: Vec<Prefix> = revoked.keys.iter().map(|key| key.prefix).collect();
     let look = move || {
         under_way.iter().for_each(|(prefix, key_file)| discard(*prefix, key_file));
         let files = kept.into_iter().chain(under_way.into_iter().map(|(_, key_file)| key_file));
         let mut holding: Vec<KeyFile> = Vec::new();
-        for file in files.filter(|file| holds_one_of(file, &prefixes)) {
+        for file in files.filter(|file| holds_one_of(file, &prefixes, &location)) {
             if holding.iter().all(|known| known.path() != file.path()) {
                 holding.push(file);
             }
@@ -166,8 +169,13 @@ fn with_key_files((revoked, kept, under_way): Done) -> Revoked {
     Revoked { key_files, ..revoked }
 }
 
-fn holds_one_of(key_file: &KeyFile, prefixes: &[Prefix]) -> bool {
-    let key = KeyFile::read(key_file.path().as_ref());
+fn holds_one_of(key_file: &KeyFile, prefixes: &[Prefix], location: &Location) -> bool {
+    let path: &Path = key_file.path().as_ref();
+    // To close a file of the database would let go of SQLite's locks on it.
+    if path.metadata().is_ok_and(|found| location.has(found.dev(), found.ino())) {
+        return false;
+    }
+    let key = KeyFile::read(path);
     key.is_ok_and(|key| key.is_some_and(|key| prefixes.contains(&key.prefix())))
 }
 

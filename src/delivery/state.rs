@@ -45,6 +45,7 @@ pub fn look(store: &Store, pending: &Pending, now: Timestamp) -> Result<State> {
     let current = current.map(|current| current.key_hash);
     let key = &pending.key;
     let state = target.and_then(|target| {
+        check_is_not_the_database(store.location(), &target)?;
         if target.holds(&key.key_hash)? {
             return Ok(if pending.reload_pending {
                 State::AwaitsReload(target)
@@ -85,11 +86,13 @@ pub fn check_may_replace(
     }
 }
 
-/// Checks that the file is none of the database's.
+/// Checks that the file is none of the database's, by whichever name, before anything opens it: to close such a file
+/// again would let go of SQLite's locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2).
 pub fn check_is_not_the_database(location: &Location, target: &Target) -> std::result::Result<(), Obstacle> {
-    if target.is_in(location.folder())? && location.owns(target.name()) {
+    let is_named_so = target.is_in(location.folder())? && location.owns(target.name());
+    if is_named_so || target.device_and_inode()?.is_some_and(|(device, inode)| location.has(device, inode)) {
         return Err(Obstacle {
-            reason: format!("{} belongs to the database", location.folder().join(target.name()).display()),
+            reason: format!("{} belongs to the database", target.path().display()),
             hint: "name another file with --key-file".into(),
         });
     }

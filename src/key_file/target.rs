@@ -62,6 +62,11 @@ impl Target {
         uid == geteuid().as_raw() || self.owners.contains(&Some(uid))
     }
 
+    /// Where the key file is.
+    pub fn path(&self) -> &Path {
+        &self.key_file.path
+    }
+
     /// The name of the key file in its folder.
     pub fn name(&self) -> &OsStr {
         self.key_file.path.file_name().unwrap_or_default()
@@ -191,6 +196,12 @@ impl Target {
     /// Whether its folder is the one at `path`, by whichever name.
     pub fn is_in(&self, path: &Path) -> Result<bool> {
         self.folder.is_at(path).map_err(cannot("look at", path))
+    }
+
+    /// The device and the inode of what is there now, a link for itself.
+    pub fn device_and_inode(&self) -> Result<Option<(u64, u64)>> {
+        let found = self.folder.status(self.name()).map_err(cannot("look at", &self.key_file.path))?;
+        Ok(found.map(|found| (found.st_dev, found.st_ino)))
     }
 
     /// Removes the stage of the key with this prefix, where there is one: but not what holds a whole

@@ -116,7 +116,17 @@ impl Location {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"-"))
     }
 
-    /// The same of a name in this folder, whichever that is.
+    /// Whether the file that has this device and inode is the database or one of its side files, by whichever name.
+    pub fn has(&self, device: u64, inode: u64) -> bool {
+        let is_it = |path: PathBuf| {
+            metadata(&path).is_ok_and(|found| {
+                found.is_some_and(|found| Identity::of(&found) == Identity { device, inode })
+            })
+        };
+        self.files().into_iter().any(is_it)
+    }
+
+    /// Whether this name in this folder, whichever that is, is one that it [`owns`](Location::owns).
     pub fn owns_in(&self, folder: &Folder, name: &OsStr) -> io::Result<bool> {
         Ok(folder.is_at(&self.folder)? && self.owns(name))
     }

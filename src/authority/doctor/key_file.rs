@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::delivery::check_is_not_the_database;
 use crate::key::{KeyHash, Prefix};
 use crate::key_file::{KeyFile, Stage, Target, Way};
 use crate::patience::{A_WHILE, each_within};
+use crate::store::Location;
 use crate::trust::Obstacle;
 
 const A_LITTLE: Duration = Duration::from_secs(1);
@@ -32,8 +34,9 @@ pub enum Found {
 }
 
 /// The folders that key files are in.
-#[derive(Default)]
 pub struct Folders {
+    /// The database that is open.
+    database: Location,
     /// Those in which it was looked for stages.
     listed: Arc<Mutex<HashSet<PathBuf>>>,
     /// Where file systems are mounted, once one did not answer; and those that did not.
@@ -45,6 +48,10 @@ pub struct Folders {
 pub type Looked = (Found, Vec<Stage>);
 
 impl Folders {
+    pub fn beside(database: Location) -> Self {
+        Folders { database, listed: Arc::default(), mounts: Vec::new(), silent: HashSet::new() }
+    }
+
     /// How each of these key files is that is to hold the key with this hash. A file system that does not answer
     /// is waited for once.
     pub fn look_at(&mut self, files: &[(KeyFile, KeyHash)]) -> Vec<Looked> {
@@ -58,7 +65,8 @@ impl Folders {
                 break;
             }
             let to_do: Vec<(KeyFile, KeyHash)> = left.iter().map(|(file, _)| (*file).clone()).collect();
-            let mut looks = Looks { way: Way::default(), listed: Arc::clone(&self.listed) };
+            let (database, listed) = (self.database.clone(), Arc::clone(&self.listed));
+            let mut looks = Looks { database, way: Way::default(), listed };
             // Where one file system did not answer, the others are not waited for as long.
             let patience = if self.silent.is_empty() { A_WHILE } else { A_LITTLE };
             match each_within(patience, to_do, move |(file, hash)| looks.look_at(&file, &hash)) {
@@ -112,6 +120,7 @@ fn obstructed(reason: String) -> Looked {
 
 /// One look after the other.
 struct Looks {
+    database: Location,
     way: Way,
     listed: Arc<Mutex<HashSet<PathBuf>>>,
 }
@@ -120,6 +129,7 @@ impl Looks {
     fn look_at(&mut self, file: &KeyFile, hash: &KeyHash) -> Looked {
         let mut look = || {
             let target = Target::open_by(&mut self.way, file, [None; 2])?;
+            check_is_not_the_database(&self.database, &target)?;
             let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
             let lists = listed.insert(folder_of(file).to_owned());
             drop(listed);

@@ -36,7 +36,8 @@ pub fn check_all(store: &Store, now: Timestamp, each: Each<'_>) -> Option<u64> {
         each(About("delivery", &database).failed(&error));
         HashSet::new()
     });
-    let (mut renewed, mut folders, mut replaced) = (Some(0), Folders::default(), Vec::new());
+    let (mut renewed, mut replaced) = (Some(0), Vec::new());
+    let mut folders = Folders::beside(store.location().clone());
     let mut page = next_page(store, now, None);
     while let Some(Page { users, last }) = page.unwrap_or_else(|error| {
         each(About("key", &database).failed(&error));
