@@ -63,7 +63,7 @@ pub use self::record::{Held, Listed, Pending, Record, Status};
 pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, is_use_worth_writing, later};
 pub(crate) use self::turn::Turn;
-use self::versions::{Standing, VERSIONS, Versions};
+use self::versions::{Schema, Standing, VERSIONS, Versions};
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
@@ -234,23 +234,22 @@ impl Store {
     /// An immediate one sees, and does not overwrite, what a writer that was killed has left, where Litestream
     /// replicates the database (`unpublished.rs`).
     fn begin(&self, behavior: TransactionBehavior) -> Result<(rusqlite::Transaction<'_>, Standing)> {
-        let (transaction, standing) = self.begin_as_published(behavior)?;
-        let is_replicated = || replica::is_replicated(&transaction).map_err(|error| self.failed(&error));
-        if !matches!(behavior, TransactionBehavior::Immediate)
-            || !is_replicated()?
+        let (transaction, standing, schema) = self.begin_as_published(behavior)?;
+        if !schema.is_replicated
+            || !matches!(behavior, TransactionBehavior::Immediate)
             || !unpublished::is_there(&self.location)?
         {
             return Ok((transaction, standing));
         }
         drop(transaction);
         unpublished::publish(&self.location, self.timeout)?;
-        self.begin_as_published(behavior)
+        self.begin_as_published(behavior).map(|(transaction, standing, _)| (transaction, standing))
     }
 
     fn begin_as_published(
         &self,
         behavior: TransactionBehavior,
-    ) -> Result<(rusqlite::Transaction<'_>, Standing)> {
+    ) -> Result<(rusqlite::Transaction<'_>, Standing, Schema)> {
         let failed = |error| self.failed(&error);
         let transaction =
             rusqlite::Transaction::new_unchecked(self.connection()?, behavior).map_err(failed)?;
@@ -260,14 +259,15 @@ impl Store {
         };
         let standing = versions::standing(self.versions, pragma("application_id")?, pragma("user_version")?);
         open::check_standing(&self.location, standing, self.versions)?;
-        if !versions::is_ours(&transaction, self.versions, standing).map_err(failed)? {
+        let schema = versions::schema(&transaction, self.versions, standing).map_err(failed)?;
+        let Some(schema) = schema else {
             let message = format!(
                 "{} is not an apikey database: its schema was changed",
                 self.location.path().display()
             );
             return Err(Error::new(Code::DbUnavailable, message).hint("undo the change, or restore a backup"));
-        }
-        Ok((transaction, standing))
+        };
+        Ok((transaction, standing, schema))
     }
 
     fn connection(&self) -> Result<&Connection> {

@@ -32,7 +32,8 @@ use crate::timestamp::Timestamp;
 /// What Litestream keeps beside a replica.
 const TXID: &str = "-txid";
 /// What it makes in the database that it replicates.
-const IS_REPLICATED: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = '_litestream_seq'";
+pub const TABLE: &str = "_litestream_seq";
+const IS_REPLICATED: &str = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
 
 /// Whether what lies, or is to lie, at `location` is a replica.
 pub fn is_at(location: &Location) -> Result<bool> {
@@ -95,7 +96,7 @@ pub fn into_memory(mut file: Connection) -> rusqlite::Result<Connection> {
 
 /// Whether Litestream replicates the database.
 pub fn is_replicated(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.prepare_cached(IS_REPLICATED)?.exists([])
+    connection.prepare_cached(IS_REPLICATED)?.exists([TABLE])
 }
 
 /// Writes the first page as it is, in the transaction that is open, where Litestream replicates the database: what

@@ -12,6 +12,8 @@
 
 use rusqlite::Connection;
 
+use super::replica;
+
 /// `akey`, as SQLite's `application_id`.
 const APPLICATION_ID: u32 = u32::from_be_bytes(*b"akey");
 
@@ -163,22 +165,33 @@ fn stamp(connection: &Connection, versions: Versions) -> rusqlite::Result<()> {
     connection.pragma_update(None, "user_version", versions.len() as u32 * 1000 + readable_since)
 }
 
-/// Whether the schema is what it should be for the `standing`, as this module's page says.
-pub fn is_ours(connection: &Connection, versions: Versions, standing: Standing) -> rusqlite::Result<bool> {
+/// A schema that is ours.
+pub struct Schema {
+    /// Whether Litestream replicates the database.
+    pub is_replicated: bool,
+}
+
+/// The schema; `None` where it is not what it should be for the `standing`, as this module's page says.
+pub fn schema(
+    connection: &Connection,
+    versions: Versions,
+    standing: Standing,
+) -> rusqlite::Result<Option<Schema>> {
     let texts = match standing {
         Standing::Newest => versions.last().map(|newest| newest.schema),
         Standing::Older { schema, .. } => Some(schema),
         // Its texts are not known, but what kinds of things may be there is.
         Standing::Newer => None,
-        Standing::Unreadable(_) | Standing::Foreign => return Ok(false),
+        Standing::Unreadable(_) | Standing::Foreign => return Ok(None),
     };
     let of_ours = |table: &str| TABLES.iter().any(|ours| table.eq_ignore_ascii_case(ours));
     let mut statement = connection.prepare("SELECT type, tbl_name, sql FROM sqlite_schema")?;
     let mut rows = statement.query([])?;
-    let mut found = 0;
+    let (mut found, mut is_replicated) = (0, false);
     while let Some(row) = rows.next()? {
         let text = |column| row.get_ref(column)?.as_str_or_null().map_err(rusqlite::Error::from);
         let (kind, table, sql) = (text(0)?, text(1)?.unwrap_or_default(), text(2)?);
+        is_replicated |= table == replica::TABLE;
         match (kind, sql, texts) {
             // SQLite itself makes indexes without a text.
             (Some("index"), None, _) => {}
@@ -186,8 +199,9 @@ pub fn is_ours(connection: &Connection, versions: Versions, standing: Standing) 
             (Some("table" | "index"), Some(_), Some(_)) if !of_ours(table) => {}
             (Some("table" | "index"), Some(_), None) => found += usize::from(of_ours(table)),
             (Some("view"), Some(_), None) if table == VIEW => {}
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
     }
-    Ok(texts.map_or(found >= TABLES.len(), |texts| found == texts.len()))
+    let is_ours = texts.map_or(found >= TABLES.len(), |texts| found == texts.len());
+    Ok(is_ours.then_some(Schema { is_replicated }))
 }
