@@ -544,6 +544,18 @@ fn metrics_say_also_that_there_is_no_database() {
 }
 
 #[test]
+fn metrics_stay_where_nothing_was_looked_at() {
+    let host = Host::new();
+    for args in [&["doctor"][..], &["doctor", "--json"]] {
+        let doctor = [args, &["--metrics", "apikey.prom"]].concat();
+        let run = host.apikey_unprivileged(&doctor).env_remove("APIKEY_DB").env("HOME", "here");
+        let outcome = run.run();
+        assert_eq!(outcome.status, 2, "{args:?}: {outcome:?}");
+        assert_eq!(host.names(), [""; 0], "{args:?}");
+    }
+}
+
+#[test]
 #[ignore = "needs prometheus"]
 fn metrics_are_clean_to_promtool() {
     let host = host();

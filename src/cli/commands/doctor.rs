@@ -74,7 +74,8 @@ pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
             })?);
             checks
         });
-        let (database, opened) = opened.unwrap_or_default();
+        // Where it is not known which database is meant, nothing was looked at, and nothing is well.
+        let Some((database, opened)) = opened else { return printed };
         written = metrics_written(&database, opened.as_deref(), &metrics);
         printed?;
     } else {
