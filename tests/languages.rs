@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use common::{Host, Outcome, Run};
+use common::{APIKEY, Host, Outcome, Run};
 use nix::pty::openpty;
 
 /// Of one that stays open.
@@ -321,6 +321,58 @@ fn a_python_service_that_asks_a_stream_gets_right_answers() {
     snippet.answers_rightly_beside_writers(LOOK_UPS);
     snippet.makes_no_database();
     snippet.opens_a_restored_backup();
+}
+
+/// Asks for the key in the first line, gives that up, and asks for the one in the second: three times, then in a
+/// child of its own while another thread asks.
+const IMPATIENT: &str = r#"
+import importlib.util, os, signal, sys, threading, time
+spec = importlib.util.spec_from_file_location("verify_stream", "verify-stream.py")
+service = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(service)
+given_up, wanted = sys.stdin.read().split()
+
+def give_up(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, give_up)
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        service.user_of(given_up)
+        print("too quick")
+    except TimeoutError:
+        pass
+    print(service.user_of(wanted), flush=True)
+asking = threading.Thread(target=service.user_of, args=[given_up])
+asking.start()
+time.sleep(0.1)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    print(service.user_of(wanted), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+asking.join()
+"#;
+
+#[test]
+#[ignore = "needs python3"]
+fn a_question_that_a_python_service_gives_up_is_not_answered_to_who_asks_next() {
+    let (host, alice) = Host::with_key_of("alice");
+    let bob = host.key_from(&["create", "bob"]);
+    let example = std::fs::read(examples().join("verify-stream.py")).unwrap();
+    host.write("verify-stream.py", &example);
+    // It takes its time for each answer.
+    let slow = format!(
+        "#!/bin/sh\nwhile read -r key; do sleep 0.3; echo \"$key\" | {APIKEY} verify --stream; done\n"
+    );
+    host.write("apikey", slow.as_bytes());
+    host.chmod("apikey", 0o755);
+    let path = format!("{}:{}", host.folder().display(), variable("PATH"));
+    let run =
+        host.program("python3", &["-c", IMPATIENT]).env("PATH", path).input(format!("{alice}\n{bob}\n"));
+    run.gives(0, "bob\nbob\nbob\nbob\n", "");
 }
 
 #[test]
