@@ -12,9 +12,9 @@ use crate::timestamp::Timestamp;
 
 /// How long a step takes, about.
 const A_STEP: Duration = Duration::from_millis(8);
-/// How many are forgotten in the first step, in the shortest, and in the longest.
-const FIRST: usize = 64;
-const FEWEST: usize = 8;
+/// How many are forgotten in the first step and at the least, and at the most. Fewer would take the disk as long, and
+/// each step waits for its turn behind whoever else writes.
+const FEWEST: usize = 64;
 const MOST: usize = 4096;
 
 impl Authority {
@@ -52,7 +52,7 @@ impl Authority {
         so_far: &mut Forgotten,
         mut each: impl FnMut(&Pruned),
     ) -> Result<()> {
-        let mut most = FIRST;
+        let mut most = FEWEST;
         self.store.keep_statements()?;
         for what in Old::ALL {
             let mut last = None;
