@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use serde_json::{Value, json};
 
 use crate::board::Question;
-use crate::common::{APIKEY, Table, ms};
+use crate::common::{APIKEY, Table, apikey, ms};
 use crate::random::Random;
 use crate::soak::Soak;
 
@@ -31,10 +31,10 @@ pub struct Tally {
 /// Asks until the soak is over.
 pub fn check(
     soak: &Soak,
-    way: &str,
+    way: &'static str,
     mut random: Random,
     mut ask: impl FnMut(&str) -> Result<bool, String>,
-) -> Tally {
+) -> (&'static str, Tally) {
     let mut tally = Tally::default();
     while soak.goes_on() {
         thread::sleep(Duration::from_millis(10));
@@ -77,7 +77,7 @@ pub fn check(
             _ => {}
         }
     }
-    tally
+    (way, tally)
 }
 
 /// As a daemon does, which reads its file again where its key is refused: whether the last key was accepted, and
@@ -99,6 +99,22 @@ fn ask_as_daemon(
         key = now;
     }
     Ok((false, false))
+}
+
+/// Asks a fresh `apikey verify`.
+pub fn by_process(soak: &Soak, key: &str) -> Result<bool, String> {
+    let mut command = apikey(&soak.database(), &["verify", "--json"]);
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut ask = || {
+        let mut child = command.spawn()?;
+        child.stdin.take().context("no input")?.write_all(key.as_bytes())?;
+        Ok::<_, anyhow::Error>(child.wait_with_output()?)
+    };
+    match ask().map_err(|error| error.to_string())? {
+        output if output.status.success() => Ok(true),
+        output if output.status.code() == Some(5) => Ok(false),
+        output => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))),
+    }
 }
 
 /// A program that is asked line by line, and answers so, in JSON.
@@ -190,15 +206,16 @@ pub fn by_sql(soak: &Soak) -> Result<impl FnMut(&str) -> Result<bool, String>> {
     })
 }
 
-pub fn print(tallies: &[(&str, Tally)]) {
+pub fn print(tallies: Vec<(&str, Tally)>) {
     let header = ["asked", "accepted", "refused", "wrongly no", "wrongly yes", "no answer", "longest"];
     let mut table = Table::new(header);
     for (way, tally) in tallies {
         let Tally { accepted, refused, wrongly_no, wrongly_yes, no_answer, longest } = tally;
-        let numbers = [accepted, refused, wrongly_no, wrongly_yes, no_answer].map(u32::to_string);
+        let numbers =
+            [accepted, refused, wrongly_no, wrongly_yes, no_answer].map(|number| number.to_string());
         let [accepted, refused, wrongly_no, wrongly_yes, no_answer] = numbers;
-        let longest = ms(*longest);
-        table.row([(*way).to_owned(), accepted, refused, wrongly_no, wrongly_yes, no_answer, longest]);
+        let longest = ms(longest);
+        table.row([way.to_owned(), accepted, refused, wrongly_no, wrongly_yes, no_answer, longest]);
     }
     table.print("Those who checked keys; no answer only while the disk was full");
 }

@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rusqlite::{Connection, OpenFlags};
 
+use crate::manner::Manner;
 use crate::random::Random;
-use crate::soak::{Manner, Soak};
+use crate::soak::{Soak, lock};
 
 /// So many daemons have keys that `renew` replaces.
 const RENEWED: usize = 6;
@@ -25,7 +26,7 @@ pub fn begin(soak: &Soak, random: &mut Random) -> Result<()> {
         let args = [&["ensure", &user, "--key-file", &file], &ages[..]].concat();
         let outcome = soak.run(&args, Manner::default(), random)?;
         ensure!(outcome.status == Some(0), "{outcome}");
-        crate::soak::lock(&soak.board.renewed).push(path);
+        lock(&soak.board.renewed).push(path);
     }
     Ok(())
 }
@@ -41,7 +42,7 @@ pub fn renew_and_look(soak: &Soak, mut random: Random) -> Result<()> {
             8 => &["show", "renewed0"],
             _ => &["doctor"],
         };
-        let manner = manner(soak, &mut random);
+        let manner = Manner::of(soak, 15, &mut random);
         soak.run(args, manner, &mut random)?;
         thread::sleep(Duration::from_millis(700));
     }
@@ -58,7 +59,7 @@ pub struct Pruned {
 pub fn prune_and_copy(soak: &Soak, mut random: Random) -> Result<Pruned> {
     let mut pruned = Pruned::default();
     while soak.goes_on() {
-        let manner = manner(soak, &mut random);
+        let manner = Manner::of(soak, 15, &mut random);
         let outcome = soak.run(&["prune", "--ended-for", "20s", "--yes"], manner, &mut random)?;
         pruned.keys += outcome.answer["keys"].as_u64().unwrap_or_default();
         pruned.events += outcome.answer["events"].as_u64().unwrap_or_default();
@@ -92,10 +93,4 @@ fn check_copy(copy: &Path) -> Result<()> {
     let found: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
     ensure!(found == "ok", "{found}");
     Ok(())
-}
-
-fn manner(soak: &Soak, random: &mut Random) -> Manner {
-    let kill = random.percent(15);
-    let shift = !kill && random.percent(10) && !soak.was_full_since(Instant::now());
-    Manner { kill, ahead: if shift { soak.clock(random) } else { 0 } }
 }

@@ -11,9 +11,10 @@ use anyhow::{Result, bail};
 
 use crate::commands::{Effect, Order, choose};
 use crate::judge::judge;
+use crate::manner::Manner;
 use crate::random::Random;
 use crate::rows::{Reader, Row};
-use crate::soak::{Manner, Soak, lock};
+use crate::soak::{Soak, lock};
 
 /// A user with the keys that it was ever seen to have, by prefix.
 pub struct User {
@@ -91,18 +92,18 @@ pub struct Driver<'a> {
     soak: &'a Soak,
     random: Random,
     reader: Reader,
-    pub users: Vec<User>,
+    users: Vec<User>,
 }
 
 impl<'a> Driver<'a> {
-    pub fn new(soak: &'a Soak, number: usize, users: usize, seed: u64) -> Result<Self> {
+    pub fn new(soak: &'a Soak, number: usize, users: usize, random: Random) -> Result<Self> {
         let user = |at| User::new(soak, format!("w{number}u{at}"), at % 2 == 1);
         let reader = Reader::open(&soak.database())?;
-        Ok(Driver { soak, random: Random::new(seed), reader, users: (0..users).map(user).collect() })
+        Ok(Driver { soak, random, reader, users: (0..users).map(user).collect() })
     }
 
     /// Changes this and that until the soak is over, and settles all then.
-    pub fn drive(mut self) -> Result<Self> {
+    pub fn drive(mut self) -> Result<Vec<User>> {
         while self.soak.goes_on() {
             let at = self.random.below(self.users.len());
             self.change(at)?;
@@ -110,19 +111,16 @@ impl<'a> Driver<'a> {
         for at in 0..self.users.len() {
             self.settle(at)?;
         }
-        Ok(self)
+        Ok(self.users)
     }
 
     fn change(&mut self, at: usize) -> Result<()> {
         if self.users[at].pending {
             return self.go_on_with(at);
         }
-        let (kill, shift) = (self.random.percent(20), self.random.percent(10));
-        // A wrong clock and a full disk at once are more than can be judged.
-        let shift = shift && !kill && !self.soak.was_full_since(Instant::now());
-        let ahead = if shift { self.soak.clock(&mut self.random) } else { 0 };
-        let order = choose(&self.users[at], ahead == 0, &mut self.random);
-        self.command(at, &order, Manner { kill, ahead })
+        let manner = Manner::of(self.soak, 20, &mut self.random);
+        let order = choose(&self.users[at], manner.ahead == 0, &mut self.random);
+        self.command(at, &order, manner)
     }
 
     /// Brings a delivery to its end that was interrupted.

@@ -12,11 +12,12 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::common::apikey;
-use crate::driver::User;
+use crate::driver::{State, User};
 use crate::host::Litestream;
+use crate::manner::Manner;
 use crate::random::Random;
 use crate::rows::Reader;
-use crate::soak::{Manner, Soak, lock};
+use crate::soak::{Soak, lock};
 
 /// What is compared with a copy that Litestream restored.
 const TABLES: [&str; 3] = ["keys", "settings", "events"];
@@ -72,9 +73,7 @@ fn check_known(soak: &Soak, users: &[User], accepted: &BTreeMap<String, String>)
     }
     for user in users {
         let found = found.remove(user.name.as_str()).unwrap_or_default();
-        let fading = |prefix: &String| {
-            user.keys.get(prefix).is_some_and(|key| key.state == crate::driver::State::Fading)
-        };
+        let fading = |prefix: &String| user.keys.get(prefix).is_some_and(|key| key.state == State::Fading);
         let found: BTreeSet<String> = found.into_iter().filter(|prefix| !fading(prefix)).collect();
         let known = user.accepted();
         if found != known {

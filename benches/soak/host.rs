@@ -143,11 +143,19 @@ impl Litestream {
         run(Command::new("litestream").args(["restore", "-o"]).arg(path).arg(url(&self.storage)))
     }
 
-    pub fn stop(mut self) -> Result<()> {
+    /// Ends it as systemd does.
+    pub fn stop(&mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM)?;
         let status = self.child.wait()?;
         ensure!(status.success(), "litestream ended with {status}");
         Ok(())
+    }
+}
+
+impl Drop for Litestream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -18,6 +18,7 @@ mod driver;
 mod end;
 mod host;
 mod judge;
+mod manner;
 mod random;
 mod rows;
 mod soak;
@@ -31,13 +32,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use apikey::Timestamp;
-use check::{be_the_library, by_sql, check};
+use check::{be_the_library, by_process, by_sql, check};
 use common::{Table, asked_for, ms};
-use driver::{Driver, User};
+use driver::Driver;
 use host::{Host, Litestream, check_what_is_there, fill, move_to_own_namespace};
+use manner::Manner;
 use nix::sys::signal::{SigSet, Signal};
 use random::Random;
-use soak::{Manner, Soak, lock};
+use soak::{Soak, lock};
 use watch::{Measure, Source, judge, watch};
 
 const DRIVERS: usize = 4;
@@ -114,59 +116,52 @@ fn soak_for(length: Duration, seed: u64, is_interrupted: &AtomicBool) -> Result<
         let (stream, library) = (&mut stream, &mut library);
         let random = |number| Random::new(seed + number);
         let checking = [
-            (
-                "a fresh apikey verify",
-                scope.spawn(move || check(soak, "verify", random(1), |key| soak.verify(key))),
-            ),
-            ("verify --stream", scope.spawn(move || check(soak, "stream", random(2), |key| stream.ask(key)))),
-            ("the library", scope.spawn(move || check(soak, "library", random(3), |key| library.ask(key)))),
-            ("a service's SQL", scope.spawn(move || check(soak, "sql", random(4), by_sql))),
+            scope.spawn(move || check(soak, "a fresh apikey verify", random(1), |key| by_process(soak, key))),
+            scope.spawn(move || check(soak, "verify --stream", random(2), |key| stream.ask(key))),
+            scope.spawn(move || check(soak, "the library", random(3), |key| library.ask(key))),
+            scope.spawn(move || check(soak, "a service's SQL", random(4), by_sql)),
         ];
-        let driving: Vec<_> = (0..DRIVERS)
-            .map(|at| scope.spawn(move || Driver::new(soak, at, USERS, seed + 10 + at as u64)?.drive()))
-            .collect();
+        let drive = |at| move || Driver::new(soak, at, USERS, random(10 + at as u64))?.drive();
+        let driving: Vec<_> = (0..DRIVERS).map(|at| scope.spawn(drive(at))).collect();
         let renewing = scope.spawn(move || chores::renew_and_look(soak, random(5)));
         let pruning = scope.spawn(move || chores::prune_and_copy(soak, random(6)));
         let watching = scope.spawn(|| watch(soak, &measures));
-        if let Err(error) = go_through(soak, &mut litestream, is_interrupted) {
-            soak.fault(format!("{error:#}"));
-        }
+        let gone_through = go_through(soak, &mut litestream, is_interrupted);
         soak.is_over.store(true, Ordering::Relaxed);
-        let joined = |what: &str, error: anyhow::Error| soak.fault(format!("{what} ended: {error:#}"));
-        let mut users: Vec<User> = Vec::new();
-        for driving in driving {
-            match driving.join().map_err(|_| anyhow!("a panic")).flatten() {
-                Ok(driver) => users.extend(driver.users),
-                Err(error) => joined("a driver", error),
-            }
-        }
-        let renewed = renewing.join().map_err(|_| anyhow!("a panic")).flatten();
-        renewed.unwrap_or_else(|error| joined("who renews", error));
-        let pruned = pruning.join().map_err(|_| anyhow!("a panic")).flatten();
-        let pruned = pruned.map_err(|error| joined("who prunes", error)).unwrap_or_default();
-        let tallies = checking.map(|(way, checking)| (way, checking.join().unwrap_or_default()));
-        (tallies, users, pruned, watching.join().unwrap_or_default())
+        soak.came_of("the disk and Litestream", Ok(gone_through));
+        soak.came_of("who renews", renewing.join());
+        (
+            checking
+                .into_iter()
+                .map(|checking| soak.came_of("who checks", checking.join().map(Ok)))
+                .collect(),
+            driving
+                .into_iter()
+                .flat_map(|driving| soak.came_of("a driver", driving.join()))
+                .collect::<Vec<_>>(),
+            soak.came_of("who prunes", pruning.join()),
+            soak.came_of("who watches", watching.join().map(Ok)),
+        )
     });
     if is_interrupted.load(Ordering::Relaxed) {
         bail!("interrupted");
     }
     // They write down uses until they end.
-    for (what, ended) in [("verify --stream", stream.end()), ("the library", library.end())] {
-        ended.unwrap_or_else(|error| soak.fault(format!("{what} ended: {error}")));
-    }
-    let found = end::check(&soak, &users, &litestream, &host.path("restored.db"))?;
-    let starts = litestream.starts;
-    litestream.stop().unwrap_or_else(|error| soak.fault(error));
-    end::check_is_alone(&soak).unwrap_or_else(|error| soak.fault(error));
+    soak.came_of("verify --stream", Ok(stream.end()));
+    soak.came_of("the library", Ok(library.end()));
+    let checked = end::check(&soak, &users, &litestream, &host.path("restored.db"));
+    let found = soak.came_of("the look at all of it", Ok(checked));
+    soak.came_of("litestream", Ok(litestream.stop()));
+    soak.came_of("the look for processes", Ok(end::check_is_alone(&soak)));
     print_commands(&soak);
-    check::print(&tallies);
+    check::print(tallies);
     judge(&soak, &measures, &values);
+    let chores::Pruned { keys, events } = pruned;
+    let (starts, interrupted) = (litestream.starts, soak.interrupted.load(Ordering::Relaxed));
     println!(
-        "\nPruned were {} keys and {} events. Litestream was started {starts} times.",
-        pruned.keys, pruned.events
+        "\nPruned were {keys} keys and {events} events; {interrupted} deliveries were met on their way."
     );
-    let interrupted = soak.interrupted.load(Ordering::Relaxed);
-    println!("{interrupted} deliveries were interrupted. At the end {found}.");
+    println!("Litestream was started {starts} times. At the end {found}.");
     let faults = lock(&soak.faults);
     ensure!(faults.is_empty(), "{} things are wrong, the first of them:\n{}", faults.len(), faults[0]);
     println!("All is well.");

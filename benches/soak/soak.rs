@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
-use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,11 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use serde_json::Value;
 
 use crate::board::Board;
 use crate::common::apikey_under;
+use crate::manner::Manner;
 use crate::random::Random;
 
 /// So long after the disk has room again a command may still tell of what it met.
@@ -53,15 +53,6 @@ pub struct Stat {
     pub failed: BTreeMap<String, u32>,
     pub longest: Duration,
     sum: Duration,
-}
-
-/// How the program is run.
-#[derive(Clone, Copy, Default)]
-pub struct Manner {
-    /// It is killed at some moment, where it has not ended before.
-    pub kill: bool,
-    /// The clock is so many seconds ahead.
-    pub ahead: i64,
 }
 
 /// What a run did.
@@ -120,6 +111,14 @@ impl Soak {
         faults.push(what);
     }
 
+    /// What became of somebody's work, or nothing, where it has failed.
+    pub fn came_of<T: Default>(&self, what: &str, done: thread::Result<Result<T>>) -> T {
+        done.unwrap_or_else(|_| Err(anyhow!("a panic"))).unwrap_or_else(|error| {
+            self.fault(format!("{what} failed: {error:#}"));
+            T::default()
+        })
+    }
+
     pub fn begin_full(&self) {
         lock(&self.full).push((Instant::now(), None));
     }
@@ -133,17 +132,6 @@ impl Soak {
     /// Whether there was no room on the disk at any time since then, or shortly before.
     pub fn was_full_since(&self, then: Instant) -> bool {
         lock(&self.full).iter().any(|(_, end)| end.is_none_or(|end| end + AFTER_FULL > then))
-    }
-
-    /// A clock that is wrong, as it may be now: one that is ahead keeps `prune` from its work until that time has
-    /// come, so it is a little ahead for some seconds of each minute, and far in the last tenth of the whole.
-    pub fn clock(&self, random: &mut Random) -> i64 {
-        let second = self.start.elapsed().as_secs() % 60;
-        match random.below(3) {
-            _ if self.part() > 0.9 => [-3600, 3600, 86_400][random.below(3)],
-            0 if second < 10 => 10 - second as i64,
-            _ => -3600,
-        }
     }
 
     /// Runs the program and judges how it ended.
@@ -204,22 +192,6 @@ impl Soak {
         let stats = lock(&self.stats);
         let usual = stats.get(name).map_or(Duration::from_millis(20), |stat| stat.sum / stat.runs.max(1));
         usual.mul_f64(random.below(120) as f64 / 100.0)
-    }
-
-    /// Asks a fresh `apikey verify`.
-    pub fn verify(&self, key: &str) -> Result<bool, String> {
-        let mut command = apikey_under::<&str>(&[], &self.database(), &["verify", "--json"]);
-        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut ask = || {
-            let mut child = command.spawn()?;
-            child.stdin.take().context("no input")?.write_all(key.as_bytes())?;
-            Ok::<_, anyhow::Error>(child.wait_with_output()?)
-        };
-        match ask().map_err(|error| error.to_string())? {
-            output if output.status.success() => Ok(true),
-            output if output.status.code() == Some(5) => Ok(false),
-            output => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr))),
-        }
     }
 }
 
