@@ -24,6 +24,10 @@ pub struct Other<'a> {
     pub lock: Lock,
 }
 
+impl Lock {
+    pub const ALL: [Lock; 3] = [Lock::None, Lock::Turn, Lock::Transaction];
+}
+
 /// What keeps it out meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {

@@ -97,6 +97,53 @@ impl<'a> Sequence<'a> {
         };
         let ran = self.let_run(command, &key, fate);
         let seen = self.host.look();
+        let fresh = self.fresh(&seen);
+        let begin = |other| Model::new(&self.world, self.now, fresh.clone(), other);
+        let mut model = begin(None);
+        let mut answer = Answer::of(&model.run((command, &key)));
+        let mut worlds = vec![model.world.clone()];
+        if ran.answer.is_none() {
+            let is_seen = |world: &World| is_same(world, &seen, self.now, true);
+            let [before, between, after] = tally::KILLS;
+            self.tally.count(match model.trail.iter().position(is_seen) {
+                _ if model.trail.iter().all(|world| *world == self.world) => "killed where nothing changes",
+                Some(0) => before,
+                Some(_) if is_seen(&model.world) => after,
+                _ => between,
+            });
+            worlds = model.trail;
+        } else if let (Some(other_said), Some((other, key_of_other))) = (&ran.other, &other) {
+            // It came at one of these moments, and what it met is told by what it said.
+            worlds.clear();
+            for (at, lock) in (1..model.trail.len()).flat_map(|at| Lock::ALL.map(|lock| (at, lock))) {
+                let mut model = begin(Some(Other { at, command: (other, key_of_other), lock }));
+                let answered = Answer::of(&model.run((command, &key)));
+                let other_answered = model.other_answer.as_deref().map(Answer::of);
+                if ran.answer.as_ref() == Some(&answered) && other_answered.as_ref() == Some(other_said) {
+                    answer = answered;
+                    worlds.push(model.world);
+                }
+            }
+            self.tally.count(format!("another in between: {other_said}"));
+        }
+        if let Some(said) = &ran.answer {
+            let nothing = if seen == self.world { ", nothing to do" } else { "" };
+            let verb = format!("{command:?}");
+            self.tally.count(format!("{}: {said}{nothing}", verb.split(' ').next().unwrap_or_default()));
+            if *said != answer {
+                return Err(format!("it answers {said}, and the model {answer}"));
+            }
+        }
+        let is_killed = ran.answer.is_none();
+        if worlds.iter().all(|world| !is_same(world, &seen, self.now, is_killed)) {
+            return Err(differences(&worlds, &seen, &self.world));
+        }
+        let before = std::mem::replace(&mut self.world, seen);
+        if other.is_some() { Ok(()) } else { self.check_readers(&before, command) }
+    }
+
+    /// The prefixes of the keys that were issued since, by user.
+    fn fresh(&mut self, seen: &World) -> BTreeMap<String, VecDeque<String>> {
         let mut fresh: BTreeMap<String, VecDeque<String>> = BTreeMap::new();
         for event in seen.log.iter().filter(|event| event.event == "issued") {
             let (user, prefix) = (event.user.clone().unwrap(), event.prefix.clone().unwrap());
@@ -104,60 +151,7 @@ impl<'a> Sequence<'a> {
                 fresh.entry(user).or_default().push_back(prefix);
             }
         }
-        let other = other.as_ref().map(|(other, key)| (*other, &**key));
-        let verb = format!("{command:?}");
-        let verb = verb.split(' ').next().unwrap_or_default();
-        let code =
-            |answer: &Answer| if answer.0.is_empty() { "done".to_owned() } else { answer.0.join(", ") };
-
-        let mut model = Model::new(&self.world, self.now, fresh.clone(), None);
-        let mut answer = Answer::of(&model.run((command, &key)));
-        let mut expected = vec![model.world.clone()];
-        match (&ran.answer, &ran.other) {
-            (None, _) => {
-                let is_seen = |world: &World| is_same(world, &seen, self.now, true);
-                let changes = model.trail.iter().any(|world| *world != self.world);
-                let [before, between, after] = tally::KILLS;
-                self.tally.count(match model.trail.iter().position(is_seen) {
-                    _ if !changes => "killed where nothing changes",
-                    Some(0) => before,
-                    Some(_) if is_seen(&model.world) => after,
-                    _ => between,
-                });
-                expected = model.trail;
-            }
-            (Some(_), None) => {}
-            (Some(said), Some(other_said)) => {
-                let mut fitting = Vec::new();
-                for at in 1..model.trail.len() {
-                    for lock in [Lock::None, Lock::Turn, Lock::Transaction] {
-                        let other = Other { at, command: other.unwrap(), lock };
-                        let mut model = Model::new(&self.world, self.now, fresh.clone(), Some(other));
-                        let answered = Answer::of(&model.run((command, &key)));
-                        let other = model.other_answer.as_ref().map(|codes| Answer::of(codes));
-                        if answered == *said && other.as_ref() == Some(other_said) {
-                            answer = answered;
-                            fitting.push(model.world);
-                        }
-                    }
-                }
-                expected = fitting;
-                self.tally.count(format!("another in between: {}", code(other_said)));
-            }
-        }
-        if let Some(said) = &ran.answer {
-            let nothing = if said.0.is_empty() && seen == self.world { ", nothing to do" } else { "" };
-            self.tally.count(format!("{verb}: {}{nothing}", code(said)));
-            if *said != answer {
-                return Err(format!("it answers {said:?}, and the model {answer:?}"));
-            }
-        }
-        let is_killed = ran.answer.is_none();
-        if expected.iter().all(|world| !is_same(world, &seen, self.now, is_killed)) {
-            return Err(differences(&expected, &seen, &self.world));
-        }
-        let before = std::mem::replace(&mut self.world, seen);
-        if matches!(fate, Fate::Held(..)) { Ok(()) } else { self.check_readers(&before, command) }
+        fresh
     }
 
     /// Whatever was killed: who reads a key file that is kept has a key that is accepted, but where that was revoked.
@@ -169,12 +163,9 @@ impl<'a> Sequence<'a> {
             return Ok(());
         }
         for (user, (kept, _)) in &self.world.kept {
-            let place = kept
-                .file
-                .as_ref()
-                .filter(|_| before.kept.get(user).is_some_and(|(it, _)| it.file == kept.file));
-            if place.is_some_and(|place| before.reads(place, self.now) && !self.world.reads(place, self.now))
-            {
+            let Some(place) = &kept.file else { continue };
+            let was_there = before.kept.get(user).is_some_and(|(kept, _)| kept.file.as_ref() == Some(place));
+            if was_there && before.reads(place, self.now) && !self.world.reads(place, self.now) {
                 return Err(format!("the reader of {user} has no key: {:?}before\n{before:?}", self.world));
             }
         }

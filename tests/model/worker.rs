@@ -1,6 +1,7 @@
 //! The program: a process of its own that does one command after the other through the library, at the time that
 //! it is told, and that can be killed.
 
+use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Lines, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -27,13 +28,19 @@ pub struct Task {
     pub timeout: Duration,
 }
 
-/// What it said: the codes of what failed, and each key that it gave out.
+/// What it said: the codes of what failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer(pub Vec<String>);
 
 impl Answer {
     pub fn of(codes: &[apikey::Code]) -> Self {
         Answer(codes.iter().map(|code| code.as_str().to_owned()).collect())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { f.write_str("done") } else { f.write_str(&self.0.join(", ")) }
     }
 }
 
