@@ -127,7 +127,7 @@ impl<'a> Sequence<'a> {
             self.tally.count(format!("another in between: {other_said}"));
         }
         if let Some(said) = &ran.answer {
-            let nothing = if seen == self.world { ", nothing to do" } else { "" };
+            let nothing = if seen == self.world { ", as it was" } else { "" };
             let verb = format!("{command:?}");
             self.tally.count(format!("{}: {said}{nothing}", verb.split(' ').next().unwrap_or_default()));
             if *said != answer {
@@ -253,30 +253,35 @@ impl<'a> Sequence<'a> {
         }
     }
 
-    /// What holds after each step, whatever was done.
+    /// What holds after each step, whatever was done: now, and if the clock went back or on.
     fn check(&self) -> Result<(), String> {
-        let (host, world, now) = (&self.host, &self.world, self.now);
-        let accepted = world.keys.iter().filter(|(_, known)| known.is_accepted(now));
-        let accepted: BTreeSet<String> = accepted.map(|(prefix, _)| prefix.clone()).collect();
-        let view = host.accepted(now);
-        if view != accepted {
-            return Err(format!("the view accepts {view:?}, and the model {accepted:?}"));
-        }
-        let by_log = accepted_by_log(&world.log, world, now);
-        if by_log != accepted {
-            return Err(format!(
-                "by the log {by_log:?} are accepted, and by the model {accepted:?}: {world:?}"
-            ));
-        }
+        let (host, world) = (&self.host, &self.world);
+        let times = [0, -75, 75].map(|minutes| self.now + minutes * MINUTE);
         let verifier = Verifier::open_read_only(&host.folder().join("keys.db"), Duration::ZERO).unwrap();
-        for key in &host.seen {
-            let status = match verifier.verify(key.as_bytes(), timestamp(now)).unwrap() {
-                Verdict::Accepted(record) | Verdict::Refused(record) => Some(record.status),
-                _ => None,
-            };
-            let expected = world.keys.get(&key[..15]).map(|known| known.status(now));
-            if status != expected {
-                return Err(format!("{key} is {status:?}, and by the model {expected:?}"));
+        for (now, view) in times.into_iter().zip(host.accepted(&times)) {
+            let accepted = world.keys.iter().filter(|(_, known)| known.is_accepted(now));
+            let accepted: BTreeSet<String> = accepted.map(|(prefix, _)| prefix.clone()).collect();
+            let at = timestamp(now);
+            if view != accepted {
+                return Err(format!(
+                    "at {at} the view accepts {view:?}, and the model {accepted:?}: {world:?}"
+                ));
+            }
+            let log = accepted_by_log(world, now);
+            if log != accepted {
+                return Err(format!(
+                    "by the log, {log:?} are accepted at {at}, by the model {accepted:?}: {world:?}"
+                ));
+            }
+            for key in &host.seen {
+                let status = match verifier.verify(key.as_bytes(), at).unwrap() {
+                    Verdict::Accepted(record) | Verdict::Refused(record) => Some(record.status),
+                    _ => None,
+                };
+                let expected = world.keys.get(&key[..15]).map(|known| known.status(now));
+                if status != expected {
+                    return Err(format!("{key} is {status:?} at {at}, by the model {expected:?}: {world:?}"));
+                }
             }
         }
         Ok(())

@@ -92,7 +92,7 @@ fn options() -> impl Strategy<Value = Options> {
     let minutes = |minutes: &'static [Ms]| prop::sample::select(minutes);
     (
         change(4, 0..2_u8),
-        change(4, minutes(&[60, 2 * 1440, 10 * 1440])),
+        change(9, minutes(&[60, 120, 2 * 1440])),
         change(18, 0..FILES.len()),
         prop::option::weighted(0.1, prop::sample::select(&[0o600, 0o640][..])),
         change(3, Just(())),
@@ -146,7 +146,7 @@ fn command() -> impl Strategy<Value = Command> {
         4 => prop::option::weighted(0.3, user()).prop_map(Command::Renew),
         1 => user().prop_map(Command::Revoke),
         1 => pick().prop_map(Command::RevokeKey),
-        1 => prop::sample::select(&[0_i64, 60, 1440][..]).prop_map(Command::Prune),
+        2 => prop::sample::select(&[0_i64, 60, 60, 1440][..]).prop_map(Command::Prune),
         1 => pick().prop_map(Command::Verify),
     ]
 }
@@ -171,10 +171,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..40_u32, Just(true)).prop_map(|(at, alone)| Fate::Killed(at, alone)),
         1 => (3..18_u32, command()).prop_map(|(at, other)| Fate::Held(at, Box::new(other))),
     ];
-    let minutes = &[1_i64, 10, 30, 60, 120, 1440, 4 * 1440, -1, -30, -120, -1440][..];
+    let minutes = &[1_i64, 30, 60, 60, 120, 1440, 4 * 1440, -1, -30, -60, -60, -120, -1440][..];
     prop_oneof![
         14 => (command(), fate).prop_map(|(command, fate)| Step::Run(command, fate)),
-        3 => prop::sample::select(minutes).prop_map(Step::Clock),
+        5 => prop::sample::select(minutes).prop_map(Step::Clock),
         2 => outside().prop_map(Step::Outside),
     ]
 }

@@ -10,6 +10,7 @@ use apikey::{Key, Status, Timestamp};
 use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::step::{FILES, Ms};
+use crate::worker::timestamp;
 
 /// The database and the folder; the model keeps the same.
 #[derive(Clone, Default, PartialEq)]
@@ -239,15 +240,19 @@ impl Host {
         }
     }
 
-    /// The prefixes of the keys that a service would accept at that time: by the view's own text.
-    pub fn accepted(&self, now: Ms) -> BTreeSet<String> {
+    /// The prefixes of the keys that a service would accept at each of these times: by the view's own text.
+    pub fn accepted(&self, times: &[Ms]) -> Vec<BTreeSet<String>> {
         let sqlite = self.sqlite();
         let sql = "SELECT sql FROM sqlite_schema WHERE name = 'accepted_keys'";
         let view: String = sqlite.query_row(sql, [], |row| row.get(0)).unwrap();
         let (_, select) = view.split_once(" AS\n").unwrap();
-        let at_that_time = select.replace("'now'", &format!("'{}'", crate::worker::timestamp(now)));
-        let mut accepted = sqlite.prepare(&format!("SELECT prefix FROM ({at_that_time})")).unwrap();
-        accepted.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+        let select = format!("SELECT prefix FROM ({})", select.replace("'now'", "?1"));
+        let mut accepted = sqlite.prepare(&select).unwrap();
+        let mut at = |time: &Ms| {
+            let rows = accepted.query_map([timestamp(*time).to_string()], |row| row.get(0)).unwrap();
+            rows.map(Result::unwrap).collect()
+        };
+        times.iter().map(&mut at).collect()
     }
 }
 
