@@ -10,9 +10,9 @@ use apikey::{
     Authority, Change, Changes, Code, Delivery, Error, Filter, Issued, Key, KeyFilePath, Listed, Order,
     Recipient, Refresh, Result, Status, Subject, Timestamp, Verdict, Verifier,
 };
-use nix::sys::stat::{Mode, umask};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use nix::sys::stat::{Mode, umask};
 use tempfile::TempDir;
 
 /// Keeps the keys that it is given; says no where it is told to.

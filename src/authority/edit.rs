@@ -1,9 +1,9 @@
 //! Changing what is known of a user's key, with no new key.
 
-use super::ensure::{Plan, Settled};
 use super::issue::check_none_waits;
+use super::plan::Plan;
 use super::show::no_key;
-use super::{Authority, Order, Recipient};
+use super::{Authority, Order, Recipient, Settled};
 use crate::error::{Code, Error, Result};
 use crate::settings::Change;
 use crate::store::{Turn, later};

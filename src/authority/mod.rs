@@ -10,10 +10,12 @@ mod edit;
 mod ensure;
 mod issue;
 mod list;
+mod plan;
 mod prune;
 mod refresh;
 mod renew;
 mod revoke;
+mod settled;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -22,13 +24,13 @@ use std::time::Duration;
 
 pub use self::backup::Backup;
 pub use self::doctor::{Check, Health, Metrics};
-pub use self::ensure::{Done, Settled};
 pub use self::issue::{Issued, Order};
 pub use self::list::{Filter, Keys};
 pub use self::refresh::Refresh;
 use self::refresh::{Ended, Kind};
 pub use self::renew::{Due, DueCount, Renewal, Step};
 pub use self::revoke::Revoked;
+pub use self::settled::{Done, Settled};
 pub use self::show::Shown;
 use crate::delivery::{Delivery, recover};
 use crate::error::{Error, Result};

@@ -1,11 +1,16 @@
-//! What was done to keys, as it was written down with what it records.
+//! What was done to keys, written down with what it records: the last of it is the witness by which a commit that
+//! failed is judged.
 
 use std::fmt;
 
-use rusqlite::Row;
+use rusqlite::{Row, params};
 use serde::{Serialize, Serializer};
 
+use super::held::Held;
 use super::record::{damaged, text, time, user};
+use super::{Snapshot, Transaction};
+use crate::actor::Actor;
+use crate::error::Result;
 use crate::key::Prefix;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -47,6 +52,17 @@ macro_rules! event_columns {
     };
 }
 pub(super) use event_columns;
+
+/// An event that is in the database where the transaction took hold, and only there.
+#[derive(Clone, Copy)]
+pub struct Witness {
+    number: i64,
+    at: Timestamp,
+    prefix: Option<Prefix>,
+}
+
+/// So many characters of why a delivery was refused are kept.
+const LONGEST_REASON: usize = 1000;
 
 impl Event {
     /// By whom, in words: the login name, or the uid; then who called sudo, and who had logged in, where that is
@@ -98,6 +114,87 @@ impl fmt::Display for Event {
     }
 }
 
-fn name<S: Serializer>(user: &Option<User>, serializer: S) -> Result<S::Ok, S::Error> {
+fn name<S: Serializer>(user: &Option<User>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
     user.as_ref().map(User::as_str).serialize(serializer)
+}
+
+impl Transaction<'_> {
+    /// Writes down that no key of the user's was delivered, and `why`: once, where it is refused again and again
+    /// for the same reason.
+    pub fn refuse(&self, user: &User, why: &str) -> Result<()> {
+        let why: String = why.chars().take(LONGEST_REASON).collect();
+        let sql = "SELECT event = 'refused' AND detail IS ?2 FROM events WHERE user = ?1 \
+                   ORDER BY number DESC LIMIT 1";
+        let is_known = |row: &rusqlite::Row<'_>, _| row.get(0);
+        match self.all(sql, params![user.as_str(), why], is_known)?.pop() {
+            Some(true) => Ok(()),
+            _ => self.write_down("refused", Some(user), None, None, Some(&why)).map(drop),
+        }
+    }
+
+    /// Writes down what was done to `key`.
+    pub(super) fn record(
+        &self,
+        event: &str,
+        user: &User,
+        key: &Held,
+        valid_until: Option<Timestamp>,
+        detail: Option<&str>,
+    ) -> Result<()> {
+        self.write_down(event, Some(user), Some(key), valid_until, detail).map(drop)
+    }
+
+    /// Writes down what was done, and returns the event's number.
+    pub(super) fn write_down(
+        &self,
+        event: &str,
+        user: Option<&User>,
+        key: Option<&Held>,
+        valid_until: Option<Timestamp>,
+        detail: Option<&str>,
+    ) -> Result<i64> {
+        let sql = "INSERT INTO events (at, event, user, prefix, expires_at, valid_until, uid, login, \
+                   sudo_user, audit_uid, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let Actor { uid, login, sudo_user, audit_uid } = self.actor.clone();
+        let event = Event {
+            at: self.now,
+            event: event.to_owned(),
+            user: user.cloned(),
+            prefix: key.map(|key| key.prefix),
+            expires_at: key.and_then(|key| key.expires_at),
+            valid_until,
+            uid,
+            login,
+            sudo_user,
+            audit_uid,
+            detail: detail.map(str::to_owned),
+        };
+        let time = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        let parameters = params![
+            event.at.to_string(),
+            event.event,
+            event.user.as_ref().map(User::as_str),
+            event.prefix.map(Prefix::bits),
+            time(event.expires_at),
+            time(event.valid_until),
+            event.uid,
+            event.login,
+            event.sudo_user,
+            event.audit_uid,
+            event.detail,
+        ];
+        let number = self.statement(sql, |record| record.insert(parameters))?;
+        self.witness.set(Some(Witness { number, at: event.at, prefix: event.prefix }));
+        self.events.borrow_mut().push(event);
+        Ok(number)
+    }
+}
+
+impl Witness {
+    /// Whether the transaction that made it took hold.
+    pub fn is_there(self, snapshot: &Snapshot<'_>) -> Result<bool> {
+        let sql = "SELECT 1 FROM events WHERE number = ?1 AND at = ?2 AND prefix IS ?3";
+        let parameters = params![self.number, self.at.to_string(), self.prefix.map(Prefix::bits)];
+        snapshot.statement(sql, |event| event.exists(parameters))
+    }
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 use rusqlite::{FileControl, Row, params};
 
 use super::event::{Event, event_columns};
-use super::record::{self, KEY_COLUMNS, Record, SETTINGS_COLUMNS, key_columns, settings_columns};
+use super::record::{self, KEY_COLUMNS, Record, key_columns};
+use super::settings::{self, SETTINGS_COLUMNS, settings_columns};
 use super::{Snapshot, Store, replica};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
@@ -152,7 +153,7 @@ impl Snapshot<'_> {
         let read = |row: &Row<'_>, now| {
             Ok(Kept {
                 key: Record::read(row, now)?,
-                settings: record::settings(row, KEY_COLUMNS)?,
+                settings: settings::settings(row, KEY_COLUMNS)?,
                 due_at: record::time(row, KEY_COLUMNS + SETTINGS_COLUMNS)?,
                 is_delivered_to: row.get(KEY_COLUMNS + SETTINGS_COLUMNS + 1)?,
             })

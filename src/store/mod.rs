@@ -5,6 +5,8 @@
 //!   `versions.rs`. Who writes next: `lock.rs`.
 //!   What Litestream replicates, and keeps up elsewhere: `replica.rs`. What a killed writer left there:
 //!   `unpublished.rs`.
+//! - A row of a key: `record.rs`. What a user has, and how that ends: `held.rs`. What is kept of a user:
+//!   `settings.rs`. What was done: `event.rs`.
 //! - Whoever looks does so in a [`Snapshot`], whoever writes in a [`Transaction`]; both see a
 //!   database whose schema was checked in the same transaction.
 //! - A write takes the lock (see [`Turn`]; but for a revocation, which waits for nobody's delivery), then
@@ -25,6 +27,7 @@ mod event;
 mod failure;
 mod header;
 mod health;
+mod held;
 mod holder;
 mod index;
 mod location;
@@ -34,6 +37,7 @@ mod open;
 mod prune;
 mod record;
 mod replica;
+mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -53,14 +57,16 @@ use rusqlite::{Connection, TransactionBehavior};
 pub use self::event::Event;
 use self::failure::failure;
 pub(crate) use self::health::Kept;
+pub use self::held::Held;
+pub(crate) use self::held::{Holdings, Look};
 pub(crate) use self::location::Location;
 use self::lock::WriteLock;
 use self::make::make;
 use self::open::{Access, open, set_timeout};
 pub use self::prune::Pruned;
 pub(crate) use self::prune::{Forgotten, Old};
-pub use self::record::{Held, Listed, Pending, Record, Status};
-pub(crate) use self::snapshot::{Holdings, Look, Snapshot};
+pub use self::record::{Listed, Pending, Record, Status};
+pub(crate) use self::snapshot::Snapshot;
 pub(crate) use self::transaction::{NewDelivery, NewKey, Transaction, is_use_worth_writing, later};
 pub(crate) use self::turn::Turn;
 use self::versions::{Schema, Standing, VERSIONS, Versions};

@@ -1,18 +1,19 @@
 //! What the database holds of a key, as a row has it: everything but the key.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use rusqlite::Row;
-use rusqlite::types::{FromSql, FromSqlError};
+use rusqlite::types::FromSqlError;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::held::Held;
+use super::settings::{KEY_FILE_COLUMNS, SETTINGS_COLUMNS, duration, key_file, settings};
 use crate::key::{KeyHash, Prefix};
-use crate::key_file::{KeyFile, Mode, Owner};
+use crate::key_file::KeyFile;
 use crate::name::Name;
-use crate::settings::{Reload, ReloadCommand, Settings};
+use crate::settings::Settings;
 use crate::timestamp::Timestamp;
 use crate::user::User;
 
@@ -51,7 +52,12 @@ impl Status {
     }
 
     /// A stored status, moved on by the time that has passed. The view `accepted_keys` says the same in SQL.
-    fn at(self, now: Timestamp, expires_at: Option<Timestamp>, revoked_at: Option<Timestamp>) -> Status {
+    pub(super) fn at(
+        self,
+        now: Timestamp,
+        expires_at: Option<Timestamp>,
+        revoked_at: Option<Timestamp>,
+    ) -> Status {
         let passed = |moment: Option<Timestamp>| moment.is_some_and(|moment| moment <= now);
         match self {
             Status::Retiring if passed(revoked_at) => Status::Revoked,
@@ -103,20 +109,6 @@ pub struct Record {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// A key that is accepted, or would be if the clock went back: as much of it as it takes to end it.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Held {
-    /// Its first 15 characters.
-    pub prefix: Prefix,
-    /// Where it stands at the moment it was read for.
-    pub status: Status,
-    /// The status as it is stored.
-    pub(crate) stored: Status,
-    pub(crate) expires_at: Option<Timestamp>,
-    pub(crate) revoked_at: Option<Timestamp>,
-}
-
 /// A key and the file that it is in or on its way to. Serialized, it is the JSON of `show` and
 /// `list`.
 #[derive(Clone, Debug, Serialize)]
@@ -165,33 +157,12 @@ macro_rules! key_columns {
         "keys.prefix, key_hash, id, keys.user, keys.name, status, last_used_at, expires_at, revoked_at"
     };
 }
-/// What [`Held::read`] reads.
-macro_rules! held_columns {
-    () => {
-        "prefix, status, expires_at, revoked_at"
-    };
-}
-/// What [`key_file`] reads.
-macro_rules! key_file_columns {
-    () => {
-        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env"
-    };
-}
-/// What [`settings`] reads.
-macro_rules! settings_columns {
-    () => {
-        "key_file, key_file_mode, key_file_uid, key_file_gid, key_file_env, settings.name, lifetime_ms, \
-         reload, reload_timeout_ms, reload_machine, renew_after_ms, renew_grace_ms"
-    };
-}
-pub(super) use {held_columns, key_columns, key_file_columns, settings_columns};
+pub(super) use key_columns;
 
 /// The longest path that the kernel takes, in bytes, and the longest of all that is kept.
 const LONGEST_TEXT: usize = 4096;
 
 pub(super) const KEY_COLUMNS: usize = 9;
-const KEY_FILE_COLUMNS: usize = 5;
-pub(super) const SETTINGS_COLUMNS: usize = 12;
 
 impl Record {
     /// Until when it is, or was, accepted; `None` where only a command will end that.
@@ -235,29 +206,6 @@ impl Record {
     }
 }
 
-impl Held {
-    /// What a row of `held_columns!` is at the moment `now`. What cannot be read is left out: whatever else
-    /// is wrong with a key, it can be revoked.
-    pub(super) fn read(row: &Row<'_>, now: Timestamp) -> rusqlite::Result<Self> {
-        let prefix = Prefix::from_bits(row.get(0)?).ok_or_else(|| damaged(0))?;
-        let stored = parsed(row, 1)?.ok_or_else(|| damaged(1))?;
-        let (expires_at, revoked_at) = (time(row, 2).unwrap_or(None), time(row, 3).unwrap_or(None));
-        Ok(Held { prefix, stored, status: stored.at(now, expires_at, revoked_at), expires_at, revoked_at })
-    }
-
-    /// Until when it is accepted; `None` where only a command will end that.
-    pub fn until(&self) -> Option<Timestamp> {
-        [self.expires_at, self.revoked_at].into_iter().flatten().min()
-    }
-}
-
-impl From<&Record> for Held {
-    fn from(record: &Record) -> Self {
-        let &Record { prefix, status, stored, expires_at, revoked_at, .. } = record;
-        Held { prefix, status, stored, expires_at, revoked_at }
-    }
-}
-
 impl Listed {
     /// Whether it is its user's current key, be it expired, or another one that is accepted.
     pub(crate) fn is_current_or_accepted(&self) -> bool {
@@ -292,36 +240,9 @@ impl Pending {
     }
 }
 
-/// The settings in a row that has `settings_columns!` from column `at` on.
-pub(super) fn settings(row: &Row<'_>, at: usize) -> rusqlite::Result<Settings> {
-    let command: Option<ReloadCommand> = parsed(row, at + 7)?;
-    let (timeout, machine) = (duration(row, at + 8)?, text(row, at + 9)?.map(str::to_owned));
-    Ok(Settings {
-        key_file: key_file(row, at)?,
-        name: parsed(row, at + 5)?,
-        lifetime: duration(row, at + 6)?,
-        reload: command.map(|command| Reload { command, timeout, machine }),
-        renew_after: duration(row, at + 10)?,
-        renew_grace: duration(row, at + 11)?,
-    })
-}
-
 /// The user in column `at`.
 pub(super) fn user(row: &Row<'_>, at: usize) -> rusqlite::Result<User> {
     parsed(row, at)?.ok_or_else(|| damaged(at))
-}
-
-pub(super) fn key_file(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<KeyFile>> {
-    let Some(path) = text(row, at)?.map(PathBuf::from) else { return Ok(None) };
-    if !KeyFile::is_resolved(&path) {
-        return Err(damaged(at));
-    }
-    let owner = match (row.get(at + 2)?, row.get(at + 3)?) {
-        (Some(uid), Some(gid)) => Some(Owner { uid, gid }),
-        _ => None,
-    };
-    let mode = Mode::from_bits(row.get(at + 1)?).ok_or_else(|| damaged(at + 1))?;
-    Ok(Some(KeyFile { path, mode, owner, env: parsed(row, at + 4)? }))
 }
 
 /// Text of any kind, which nobody wrote who wrote more than [`LONGEST_TEXT`].
@@ -330,7 +251,7 @@ pub(super) fn text<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<Opti
     if text.is_some_and(|text| text.len() > LONGEST_TEXT) { Err(damaged(column)) } else { Ok(text) }
 }
 
-fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
     text(row, column)?.map(|text| text.parse().map_err(|_| damaged(column))).transpose()
 }
 
@@ -342,14 +263,6 @@ fn milliseconds_in(id: Uuid) -> u64 {
 pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
     let text = row.get_ref(column)?.as_str_or_null().map_err(|_| damaged(column))?;
     text.map(|text| Timestamp::parse(text).ok_or_else(|| damaged(column))).transpose()
-}
-
-fn duration(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Duration>> {
-    let milliseconds: Option<i64> =
-        Option::column_result(row.get_ref(column)?).map_err(|_| damaged(column))?;
-    milliseconds
-        .map(|ms| u64::try_from(ms).map(Duration::from_millis).map_err(|_| damaged(column)))
-        .transpose()
 }
 
 pub(super) fn damaged(column: usize) -> rusqlite::Error {

@@ -4,15 +4,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Statement, params};
 
 use super::event::{Event, event_columns};
-use super::record::{
-    self, Held, Listed, Pending, Record, SETTINGS_COLUMNS, Status, held_columns, key_columns,
-    key_file_columns, settings_columns,
-};
+use super::record::{Listed, Pending, Record, key_columns};
+use super::settings::{self, key_file_columns, settings_columns};
 use super::{Location, failure, versions};
 use crate::error::{Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::KeyFile;
-use crate::settings::Settings;
 use crate::subject::Subject;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -22,17 +19,6 @@ pub struct Snapshot<'store> {
     pub(super) connection: &'store Connection,
     pub(super) location: &'store Location,
     pub(super) now: Timestamp,
-}
-
-/// What a user has.
-#[derive(Default)]
-pub struct Holdings {
-    /// The current key, be it expired.
-    pub current: Option<Held>,
-    /// The one that is on its way into a file.
-    pub pending: Option<Held>,
-    /// Those that are retiring.
-    pub older: Vec<Held>,
 }
 
 /// The settings in force for a current key, and those that come with a pending one.
@@ -47,48 +33,6 @@ macro_rules! with_settings {
              AND pending_key = iif(status = 'pending', keys.prefix, 0) "
         )
     };
-}
-
-/// Each status by itself, as a literal: only so does SQLite use the index of each, and not look through
-/// all that the user ever had.
-pub(super) const HELD: &str = concat!(
-    "SELECT ",
-    held_columns!(),
-    " FROM keys WHERE (user = ?1 AND status = 'active') OR (user = ?1 AND status = 'pending') \
-     OR (user = ?1 AND status = 'retiring') ORDER BY status"
-);
-
-/// A way to find what a user has. One flipped bit makes a blob of a text: the last two find that, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Look {
-    /// By the index of each status.
-    ByStatus,
-    /// By the index of all that the user ever had.
-    ByUser,
-    /// By no index: through all keys.
-    Through,
-}
-
-impl Look {
-    /// Those that are quick.
-    pub const QUICK: [Look; 2] = [Look::ByStatus, Look::ByUser];
-
-    fn sql(self) -> &'static str {
-        match self {
-            Look::ByStatus => HELD,
-            Look::ByUser => concat!(
-                "SELECT ",
-                held_columns!(),
-                " FROM keys INDEXED BY keys_of_user \
-                 WHERE user IN (?1, CAST(?1 AS BLOB)) AND status IN ('active', 'pending', 'retiring')"
-            ),
-            Look::Through => concat!(
-                "SELECT ",
-                held_columns!(),
-                " FROM keys NOT INDEXED WHERE CAST(user AS TEXT) = ?1 AND status IN ('active', 'pending', 'retiring')"
-            ),
-        }
-    }
 }
 
 impl<'store> Snapshot<'store> {
@@ -121,78 +65,10 @@ impl<'store> Snapshot<'store> {
         Ok(self.all(sql, [user.as_str()], Record::read)?.pop())
     }
 
-    /// What the user has that is accepted, or would be if the clock went back; the current key first.
-    pub fn held(&self, user: &User) -> Result<Vec<Held>> {
-        self.all(HELD, [user.as_str()], Held::read)
-    }
-
-    /// The same, by these looks: what one of them does not show another does. And whether a row was left out
-    /// that makes no sense.
-    pub fn held_by(&self, looks: &[Look], user: &User) -> Result<(Vec<Held>, bool)> {
-        let readable = |row: &Row<'_>, now| Ok(Held::read(row, now).ok());
-        let mut held: Vec<Held> = Vec::new();
-        let mut is_left_out = false;
-        for look in looks {
-            for key in self.all(look.sql(), [user.as_str()], readable)? {
-                match key {
-                    None => is_left_out = true,
-                    Some(key) if held.iter().all(|known| known.prefix != key.prefix) => held.push(key),
-                    Some(_) => {}
-                }
-            }
-        }
-        held.sort_by_key(|key| key.stored != Status::Active);
-        Ok((held, is_left_out))
-    }
-
-    /// The key with this prefix, and whose it is.
-    pub fn held_with_prefix(&self, prefix: Prefix) -> Result<Option<(User, Held)>> {
-        let sql = concat!("SELECT ", held_columns!(), ", CAST(user AS TEXT) FROM keys WHERE prefix = ?1");
-        let read = |row: &Row<'_>, now| Ok((record::user(row, 4)?, Held::read(row, now)?));
-        Ok(self.all(sql, [prefix.bits()], read)?.pop())
-    }
-
-    /// The same, by what each is to the user.
-    pub fn holdings(&self, user: &User) -> Result<Holdings> {
-        let mut holdings = Holdings::default();
-        for key in self.held(user)? {
-            match key.stored {
-                Status::Active => holdings.current = Some(key),
-                Status::Pending => holdings.pending = Some(key),
-                _ if key.status.is_accepted() => holdings.older.push(key),
-                _ => {}
-            }
-        }
-        Ok(holdings)
-    }
-
     /// Whether the user (anyone, where that is `None`) ever had a key that is still known.
     pub fn knows_a_key(&self, user: Option<&User>) -> Result<bool> {
         let sql = "SELECT 1 FROM keys WHERE ?1 IS NULL OR user = ?1 LIMIT 1";
         self.statement(sql, |knows| knows.exists([user.map(User::as_str)]))
-    }
-
-    /// The key file that is kept of the user.
-    pub fn key_file(&self, user: &User) -> Result<Option<KeyFile>> {
-        let sql =
-            concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = 0");
-        Ok(self.all(sql, [user.as_str()], |row, _| record::key_file(row, 0))?.pop().flatten())
-    }
-
-    /// What is kept of the user.
-    pub fn settings(&self, user: &User) -> Result<Settings> {
-        self.settings_and_due(user).map(|(settings, _)| settings)
-    }
-
-    /// What is kept of the user, and from when on the current key is to be renewed.
-    pub fn settings_and_due(&self, user: &User) -> Result<(Settings, Option<Timestamp>)> {
-        let sql = concat!(
-            "SELECT ",
-            settings_columns!(),
-            ", due_at FROM settings WHERE user = ?1 AND pending_key = 0"
-        );
-        let read = |row: &Row<'_>, _| Ok((record::settings(row, 0)?, record::time(row, SETTINGS_COLUMNS)?));
-        Ok(self.all(sql, [user.as_str()], read)?.pop().unwrap_or_default())
     }
 
     /// Every key that is on its way into a key file. One whose rows make no sense is its user's trouble
@@ -231,28 +107,7 @@ impl<'store> Snapshot<'store> {
         let sql =
             concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = ?2");
         let parameters = params![user.as_str(), prefix.bits()];
-        self.all(sql, parameters, |row, _| record::key_file(row, 0)).ok()?.pop().flatten()
-    }
-
-    /// The next one, by when it was due and by the user's name as it is stored, whose key is due by now:
-    /// after that one, where there is one.
-    pub fn next_due(&self, after: Option<&(String, String)>) -> Result<Option<(String, String)>> {
-        let sql = "SELECT due_at, user FROM settings WHERE due_at IS NOT NULL AND due_at <= ?1 \
-                   AND (due_at, user) > (?2, ?3) ORDER BY due_at, user LIMIT 1";
-        let (at, user) = after.map_or(("", ""), |(at, user)| (at.as_str(), user.as_str()));
-        let parameters = params![self.now.to_string(), at, user];
-        Ok(self.all(sql, parameters, |row, _| Ok((row.get(0)?, row.get(1)?)))?.pop())
-    }
-
-    /// How many users have a key that is due by now, and how many one that will be.
-    pub fn count_due(&self) -> Result<(u64, u64)> {
-        let sql = "SELECT count(*) FROM settings WHERE due_at IS NOT NULL AND due_at <= ?1 UNION ALL \
-                   SELECT count(*) FROM settings WHERE due_at IS NOT NULL AND due_at > ?1";
-        let count = |row: &Row<'_>, _| row.get::<_, i64>(0).map(i64::unsigned_abs);
-        match self.all(sql, [self.now.to_string()], count)?.as_slice() {
-            [due, later] => Ok((*due, *later)),
-            _ => Ok((0, 0)),
-        }
+        self.all(sql, parameters, |row, _| settings::key_file(row, 0)).ok()?.pop().flatten()
     }
 
     /// The key with this prefix, and the file that it is in or on its way to.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, ffi};
 
+use super::event::Witness;
 use super::holder::Waited;
 use super::lock::WriteLock;
 use super::open::{Access, Checkpoint, checkpoint, set_timeout};
-use super::transaction::{self, Witness};
+use super::transaction;
 use super::versions::{self, Standing};
 use super::{Event, Snapshot, Store, Transaction, failure, replica};
 use crate::actor::Actor;

@@ -4,6 +4,7 @@
 //! out another. Nothing is changed: of a key file it is read what it holds, and no more.
 
 mod database;
+mod delivery;
 mod key_file;
 mod metrics;
 mod timer;
