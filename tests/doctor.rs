@@ -3,12 +3,16 @@
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::Host;
 use common::container::wait_for;
 use common::disk::Mount;
+use common::{APIKEY, Host, NOBODY};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -564,4 +568,55 @@ fn metrics_are_clean_to_promtool() {
     let text = fs::read(host.path("apikey.prom")).unwrap();
     let outcome = host.program("/usr/bin/promtool", &["check", "metrics"]).input(text).run();
     assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "", ""));
+}
+
+/// node_exporter, until it is dropped.
+struct NodeExporter(Child);
+
+impl Drop for NodeExporter {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs root and prometheus-node-exporter"]
+fn the_help_says_how_node_exporter_gets_metrics_as_debian_has_it() {
+    let host = host();
+    // As the package makes them: the upper one is prometheus's.
+    fs::create_dir_all(host.path("prometheus/node-exporter")).unwrap();
+    chown(host.path("prometheus"), Some(NOBODY), Some(NOBODY)).unwrap();
+    host.chmod("", 0o755);
+    let refused = host.apikey(&["doctor", "--metrics", "prometheus/node-exporter/apikey.prom"]).run();
+    assert_eq!(refused.status, 7, "{refused:?}");
+    let help = host.apikey(&["doctor", "--help"]).run().stdout;
+    let recipe = help.split_once("For Prometheus,").unwrap().1;
+    let commands: Vec<&str> = recipe.lines().filter_map(|line| line.trim().strip_prefix("# ")).collect();
+    let manual = include_str!("../man/apikey.5").replace("\\-", "-");
+    assert!(manual.contains(&commands.join("\n")), "apikey(5) says something else");
+    let script = commands.join("\n").replace("/var/lib", host.folder().to_str().unwrap());
+    let script =
+        script.replace("-g prometheus", &format!("-g {NOBODY}")).replace("apikey doctor", "\"$0\" doctor");
+    assert_eq!(commands.len(), 3, "{script}");
+    let outcome = host.program("sh", &["-euc", &script, APIKEY]).env("PATH", "/usr/bin:/bin").run();
+    assert_eq!(outcome.status, 0, "{script}: {outcome:?}");
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let address = format!("127.0.0.1:{port}");
+    let options = [
+        "--collector.disable-defaults".to_owned(),
+        "--collector.textfile".to_owned(),
+        format!("--collector.textfile.directory={}", host.path("prometheus/node-exporter").display()),
+        format!("--web.listen-address={address}"),
+    ];
+    let exporter = host.program("/usr/bin/prometheus-node-exporter", &options).by_nobody();
+    let _exporter = NodeExporter(exporter.with(|command| _ = command.stderr(Stdio::null())).spawn());
+    let answer = wait_for("node_exporter", || {
+        let mut connection = TcpStream::connect(&address).ok()?;
+        connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).ok().map(|_| answer)
+    });
+    let metric = r#"apikey_checks{check="integrity",status="problem"} 0"#;
+    assert!(answer.contains(metric) && answer.contains("node_textfile_scrape_error 0"), "{answer}");
 }

@@ -28,7 +28,7 @@ pub use self::run::{Outcome, Run, ends_within, generalized};
 pub const APIKEY: &str = env!("CARGO_BIN_EXE_apikey");
 
 /// The uid and gid that nothing belongs to.
-const NOBODY: u32 = 65_534;
+pub const NOBODY: u32 = 65_534;
 
 /// What `create` and `refresh` say of a new key.
 pub fn issued_to(user: &str) -> String {

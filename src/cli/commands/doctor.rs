@@ -38,7 +38,12 @@ Examples:
   Is everything well?
       $ apikey doctor
   What is not, for a script:
-      $ apikey doctor --json | jq '.checks[] | select(.status != \"ok\")'";
+      $ apikey doctor --json | jq '.checks[] | select(.status != \"ok\")'
+
+For Prometheus, by node_exporter as Debian has it, to which root leaves a link, since it may swap its own folder:
+      # install -d -m 2750 -g prometheus /var/lib/apikey-prom
+      # ln -s ../../apikey-prom/apikey.prom /var/lib/prometheus/node-exporter
+      # apikey doctor --metrics /var/lib/apikey-prom/apikey.prom";
 
 pub fn run(args: &Doctor, global: &Global, output: &Output) -> Result<()> {
     let (mut told, mut well, mut names) = (Vec::new(), 0_u64, BTreeSet::new());
