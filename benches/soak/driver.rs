@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use crate::commands::{Effect, Order, choose};
 use crate::judge::judge;
@@ -132,9 +132,8 @@ impl<'a> Driver<'a> {
         let start = Instant::now();
         while self.users[at].pending {
             self.go_on_with(at)?;
-            if start.elapsed() > Duration::from_secs(60) {
-                bail!("the delivery to {} comes to no end", self.users[at].name);
-            }
+            let user = &self.users[at].name;
+            ensure!(start.elapsed() < Duration::from_secs(60), "the delivery to {user} comes to no end");
         }
         if self.users[at].key_file.is_some() {
             // The next delivery takes away what one that was killed before has left beside the file.
@@ -151,6 +150,9 @@ impl<'a> Driver<'a> {
         }
         let args: Vec<&str> = order.args.iter().map(String::as_str).collect();
         let outcome = soak.run(&args, manner, &mut self.random)?;
+        if outcome.may_be_done_yet() {
+            self.let_somebody_write()?;
+        }
         let user = &mut self.users[at];
         if let Some(key) = outcome.answer["key"].as_str() {
             user.learn(key);
@@ -179,6 +181,16 @@ impl<'a> Driver<'a> {
             soak.fault(format!("{}: {wrong}: {outcome}, {rows:?}", user.name));
         }
         self.take(at, &rows);
+        Ok(())
+    }
+
+    /// What a command that was killed has left in the log is committed by whoever writes next.
+    fn let_somebody_write(&mut self) -> Result<()> {
+        let start = Instant::now();
+        while self.soak.run(&["create", "first"], Manner::default(), &mut self.random)?.status != Some(3) {
+            ensure!(start.elapsed() < Duration::from_secs(120), "nobody can write");
+            thread::sleep(Duration::from_millis(100));
+        }
         Ok(())
     }
 

@@ -213,6 +213,11 @@ impl Outcome {
         matches!(self.code(), "NO_KEY" | "KEY_EXISTS" | "UNDELIVERABLE" | "DB_LOCKED" | "USAGE" | "FORBIDDEN")
     }
 
+    /// Whether it may have done something all the same, perhaps not all of it yet.
+    pub fn may_be_done_yet(&self) -> bool {
+        self.status != Some(0) && !self.changed_nothing()
+    }
+
     /// Whether a command may end so.
     fn is_known(&self, name: &str) -> bool {
         let Some(status @ 1..) = self.status else { return true };
