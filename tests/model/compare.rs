@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use apikey::Status;
-
 use crate::step::Ms;
 use crate::world::{Event, World};
 
@@ -21,14 +19,7 @@ pub fn accepted_by_log(world: &World, now: Ms) -> BTreeSet<String> {
             other => panic!("{other}"),
         }
     }
-    ends.retain(|prefix, end| {
-        let known = world.keys.get(*prefix);
-        // NOT YET: of an expired key that is replaced no end is written down.
-        let is_expired = known.is_some_and(|known| known.status == Status::Expired);
-        // NOT YET: where the clock went back, a prune forgets that a key was revoked, and not that it was issued.
-        let is_forgotten = known.is_none();
-        !is_expired && !is_forgotten && end.is_none_or(|end| end > now)
-    });
+    ends.retain(|_, end| end.is_none_or(|end| end > now));
     ends.into_keys().map(str::to_owned).collect()
 }
 
@@ -36,7 +27,7 @@ pub fn accepted_by_log(world: &World, now: Ms) -> BTreeSet<String> {
 /// issued, nobody knows of.
 pub fn is_same(model: &World, seen: &World, now: Ms, is_killed: bool) -> bool {
     let comparable = |world: &World| {
-        let mut world = World { log: comparable(&world.log, seen), ..world.clone() };
+        let mut world = World { log: comparable(&world.log), ..world.clone() };
         if is_killed {
             let World { keys, stages, .. } = &mut world;
             stages.retain(|(_, prefix), _| keys.get(prefix).is_some_and(|known| known.is_accepted(now)));
@@ -46,17 +37,14 @@ pub fn is_same(model: &World, seen: &World, now: Ms, is_killed: bool) -> bool {
     comparable(model) == comparable(seen)
 }
 
-/// The log without that of which two may be as right as one, in an order that does not depend on chance.
-fn comparable(log: &[Event], seen: &World) -> Vec<Event> {
+/// The log in an order that does not depend on chance, and with one refusal where there are several in a row: whether
+/// they are for the same reason the model does not know.
+fn comparable(log: &[Event]) -> Vec<Event> {
     let mut comparable: Vec<Event> = Vec::new();
     for event in log {
-        let known = event.prefix.as_ref().map(|prefix| seen.keys.get(prefix));
-        // NOT YET: the first of them.
-        let is_left_out =
-            event.event == "revoked" && known.flatten().is_some_and(|known| known.status == Status::Expired);
         let last = comparable.iter().rev().find(|last| last.user == event.user);
         let is_again = event.event == "refused" && last.is_some_and(|last| last.event == "refused");
-        if !is_left_out && !is_again {
+        if !is_again {
             comparable.push(event.clone());
         }
     }

@@ -97,7 +97,7 @@ fn options() -> impl Strategy<Value = Options> {
         prop::option::weighted(0.1, prop::sample::select(&[0o600, 0o640][..])),
         change(3, Just(())),
         change(8, prop::bool::weighted(0.6)),
-        change(20, minutes(&[30, 45, 1440])),
+        change(30, minutes(&[30, 30, 1440])),
         prop::option::weighted(0.15, minutes(&[0, 30, 120])),
     )
         .prop_map(|(name, lifetime, file, mode, env, reload, renew_after, renew_grace)| Options {
@@ -165,11 +165,14 @@ fn outside() -> impl Strategy<Value = Outside> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    // Who has most to do is disturbed by those that wait for nobody.
+    let other =
+        prop_oneof![2 => command(), 1 => Just(Command::Revoke(0)), 1 => pick().prop_map(Command::RevokeKey)];
     let fate = prop_oneof![
         7 => Just(Fate::Undisturbed),
         4 => (4..20_u32, Just(false)).prop_map(|(at, alone)| Fate::Killed(at, alone)),
         1 => (1..40_u32, Just(true)).prop_map(|(at, alone)| Fate::Killed(at, alone)),
-        1 => (3..18_u32, command()).prop_map(|(at, other)| Fate::Held(at, Box::new(other))),
+        2 => (3..18_u32, other).prop_map(|(at, other)| Fate::Held(at, Box::new(other))),
     ];
     let minutes = &[1_i64, 30, 60, 60, 120, 1440, 4 * 1440, -1, -30, -60, -60, -120, -1440][..];
     prop_oneof![

@@ -232,7 +232,11 @@ impl Model<'_> {
             let is_current = |known: &Known| matches!(known.status, Status::Active | Status::Pending);
             match what {
                 0 => {
-                    keys.retain(|_, known| is_current(known) || ended(known).is_none_or(|end| end >= before))
+                    let old =
+                        |known: &Known| !is_current(known) && ended(known).is_some_and(|end| end < before);
+                    let is_old = |prefix: &String| keys.get(prefix).is_some_and(old);
+                    log.retain(|event| !event.prefix.as_ref().is_some_and(is_old));
+                    keys.retain(|_, known| !old(known));
                 }
                 1 => log.retain(|event| {
                     event.at >= before
