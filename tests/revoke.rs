@@ -453,3 +453,28 @@ fn a_delivery_whose_key_is_revoked_on_its_way_says_so() {
         assert!(!host.names().iter().any(|name| name.starts_with('.')), "{call}: {:?}", host.names());
     }
 }
+
+#[test]
+fn a_revocation_opens_no_file_that_somebody_has_put_in_the_place_of_a_key_file() {
+    for link in [false, true] {
+        let host = Host::new();
+        host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+        let fifo = host.path(if link { "fifo" } else { "web.key" });
+        std::fs::remove_file(host.path("web.key")).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        if link {
+            std::os::unix::fs::symlink(&fifo, host.path("web.key")).unwrap();
+        }
+        // It is held up until somebody opens the other end.
+        let path = fifo.clone();
+        let opened = std::thread::spawn(move || std::fs::File::options().write(true).open(path).map(drop));
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(host.apikey(&["revoke", "web", "-y", "-q"]).run().status, 0);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        let was_opened = opened.is_finished();
+        // Where nobody did, this does.
+        drop(std::fs::File::options().read(true).write(true).open(&fifo).unwrap());
+        opened.join().unwrap().unwrap();
+        assert!(!was_opened, "with a link: {link}");
+    }
+}

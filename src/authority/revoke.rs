@@ -3,14 +3,11 @@
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
 //! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-
 use super::show::{no_key, no_such_key};
-use crate::delivery::discard;
+use crate::delivery::{check_is_not_the_database, discard};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
-use crate::key_file::KeyFile;
+use crate::key_file::{KeyFile, Target};
 use crate::patience::{A_WHILE, within};
 use crate::store::{Held, Location, Look, Snapshot, Status, Store, Transaction};
 use crate::subject::Subject;
@@ -170,13 +167,14 @@ fn with_key_files((revoked, kept, under_way): Done, location: Location) -> Revok
 }
 
 fn holds_one_of(key_file: &KeyFile, prefixes: &[Prefix], location: &Location) -> bool {
-    let path: &Path = key_file.path().as_ref();
-    // To close a file of the database would let go of SQLite's locks on it.
-    if path.metadata().is_ok_and(|found| location.has(found.dev(), found.ino())) {
-        return false;
-    }
-    let key = KeyFile::read(path);
-    key.is_ok_and(|key| key.is_some_and(|key| prefixes.contains(&key.prefix())))
+    // Whose file it is could have put a link in its place: to a device, which does something when it is opened, or to
+    // the database, whose locks SQLite would lose when that is closed.
+    let look = || {
+        let target = Target::open(key_file, [None; 2])?;
+        check_is_not_the_database(location, &target)?;
+        target.check_replaceable()
+    };
+    look().is_ok_and(|key| key.is_some_and(|key| prefixes.contains(&key.prefix())))
 }
 
 /// What it would revoke.
