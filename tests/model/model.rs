@@ -24,10 +24,6 @@ pub struct Other<'a> {
     pub lock: Lock,
 }
 
-impl Lock {
-    pub const ALL: [Lock; 3] = [Lock::None, Lock::Turn, Lock::Transaction];
-}
-
 /// What keeps it out meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
@@ -36,6 +32,10 @@ pub enum Lock {
     Turn,
     /// That somebody is in a transaction, too.
     Transaction,
+}
+
+impl Lock {
+    pub const ALL: [Lock; 3] = [Lock::None, Lock::Turn, Lock::Transaction];
 }
 
 #[derive(Clone)]
@@ -106,6 +106,7 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// Whether this process, where it is the other one, is kept out by that.
     fn check_is_free(&self, lock: Lock) -> Done {
         if self.lock == Lock::None || self.lock == Lock::Turn && lock == Lock::Transaction {
             return Ok(());
@@ -154,6 +155,8 @@ impl<'a> Model<'a> {
     }
 
     fn refuse(&mut self, user: &str) {
+        // Others may write between the look at the file and this.
+        self.point();
         self.log("refused", Some(user), None, None, None);
         self.point();
     }

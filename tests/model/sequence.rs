@@ -165,7 +165,10 @@ impl<'a> Sequence<'a> {
         for (user, (kept, _)) in &self.world.kept {
             let Some(place) = &kept.file else { continue };
             let was_there = before.kept.get(user).is_some_and(|(kept, _)| kept.file.as_ref() == Some(place));
-            if was_there && before.reads(place, self.now) && !self.world.reads(place, self.now) {
+            if was_there
+                && before.has_key(place, user, self.now)
+                && !self.world.has_key(place, user, self.now)
+            {
                 return Err(format!("the reader of {user} has no key: {:?}before\n{before:?}", self.world));
             }
         }

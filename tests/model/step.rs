@@ -88,7 +88,7 @@ fn change<T: Clone + fmt::Debug + 'static>(
     prop_oneof![20 => Just(Change::Keep), often => value.prop_map(Change::Set), 1 => Just(Change::TakeAway)]
 }
 
-fn options() -> impl Strategy<Value = Options> {
+fn any_options() -> impl Strategy<Value = Options> {
     let minutes = |minutes: &'static [Ms]| prop::sample::select(minutes);
     (
         change(4, 0..2_u8),
@@ -114,12 +114,29 @@ fn options() -> impl Strategy<Value = Options> {
 
 /// What `edit` takes.
 fn editable() -> impl Strategy<Value = Options> {
-    options().prop_map(|options| Options { file: Change::Keep, env: Change::Keep, ..options })
+    let lifetime = change(20, prop::sample::select(&[60_i64, 120, 2 * 1440][..]));
+    (any_options(), lifetime).prop_map(|(options, lifetime)| Options {
+        lifetime,
+        file: Change::Keep,
+        env: Change::Keep,
+        ..options
+    })
+}
+
+/// Half of them say nothing that needs a key file.
+fn options() -> impl Strategy<Value = Options> {
+    (any_options(), any::<bool>()).prop_map(|(options, is_plain)| match is_plain {
+        true => {
+            let Options { name, lifetime, file, .. } = options;
+            Options { name, lifetime, file, ..Options::default() }
+        }
+        false => options,
+    })
 }
 
 /// Mostly of who has a key file.
 fn first_options() -> impl Strategy<Value = Options> {
-    let to_file = (options(), 0..FILES.len())
+    let to_file = (any_options(), 0..FILES.len())
         .prop_map(|(options, file)| Options { file: Change::Set(file), ..options });
     prop_oneof![3 => to_file, 1 => options()]
 }
@@ -129,10 +146,10 @@ fn pick() -> impl Strategy<Value = Pick> {
 }
 
 fn command() -> impl Strategy<Value = Command> {
-    let user = || prop_oneof![4 => Just(0), 2 => Just(1), 1 => Just(2)];
+    let user = || prop_oneof![6 => Just(0), 3 => Just(1), 1 => Just(2)];
     let grace = prop::option::weighted(0.4, prop::sample::select(&[0_i64, 30, 720][..]));
     prop_oneof![
-        6 => (user(), first_options()).prop_map(|(user, options)| Command::Create(user, options)),
+        4 => (user(), first_options()).prop_map(|(user, options)| Command::Create(user, options)),
         6 => (user(), grace, prop::bool::weighted(0.12), options()).prop_map(
             |(user, grace, revoke_first, options)| Command::Refresh {
                 user,
@@ -141,12 +158,13 @@ fn command() -> impl Strategy<Value = Command> {
                 options
             }
         ),
-        4 => (user(), options()).prop_map(|(user, options)| Command::Ensure(user, options)),
-        2 => (user(), editable()).prop_map(|(user, options)| Command::Edit(user, options)),
-        4 => prop::option::weighted(0.3, user()).prop_map(Command::Renew),
+        2 => (user(), first_options()).prop_map(|(user, options)| Command::Ensure(user, options)),
+        2 => (user(), options()).prop_map(|(user, options)| Command::Ensure(user, options)),
+        3 => (user(), editable()).prop_map(|(user, options)| Command::Edit(user, options)),
+        3 => prop::option::weighted(0.3, user()).prop_map(Command::Renew),
         1 => user().prop_map(Command::Revoke),
         1 => pick().prop_map(Command::RevokeKey),
-        2 => prop::sample::select(&[0_i64, 60, 60, 1440][..]).prop_map(Command::Prune),
+        1 => prop::sample::select(&[0_i64, 60, 60, 1440][..]).prop_map(Command::Prune),
         1 => pick().prop_map(Command::Verify),
     ]
 }
@@ -183,7 +201,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 pub fn sequence() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(step(), 1..=26)
+    prop::collection::vec(step(), 1..=30)
 }
 
 impl fmt::Debug for Options {

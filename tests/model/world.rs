@@ -105,10 +105,11 @@ impl Known {
 }
 
 impl World {
-    /// Whether the file holds a key that is accepted at that time.
-    pub fn reads(&self, place: &Place, now: Ms) -> bool {
+    /// Whether the file holds a key of the user's that is accepted at that time.
+    pub fn has_key(&self, place: &Place, user: &str, now: Ms) -> bool {
+        let is_good = |known: &Known| known.user == user && known.is_accepted(now);
         self.files.get(&place.name).is_some_and(|file| match &file.holds {
-            Content::Key { prefix, .. } => self.keys.get(prefix).is_some_and(|known| known.is_accepted(now)),
+            Content::Key { prefix, .. } => self.keys.get(prefix).is_some_and(is_good),
             _ => false,
         })
     }
