@@ -63,11 +63,13 @@ pub enum Look {
 }
 
 /// Revokes at `?2` a row that its table may not take as it is, or that cannot be read to its end. It reads nothing of
-/// it that lies behind the status, and gives the rest the type of its column.
+/// it that lies behind the status, and gives the rest the type of its column. Where it has no hash or no id,
+/// which the table does not take either, it gets one that is no key's.
 macro_rules! revoke_anew {
     () => {
-        "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2, key_hash = CAST(key_hash AS BLOB), \
-         id = CAST(id AS TEXT), user = CAST(user AS TEXT), name = CAST(name AS TEXT), expires_at = NULL, \
+        "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2, \
+         key_hash = iif(length(CAST(key_hash AS BLOB)) = 32, CAST(key_hash AS BLOB), randomblob(32)), \
+         id = ifnull(CAST(id AS TEXT), ''), user = CAST(user AS TEXT), name = CAST(name AS TEXT), expires_at = NULL, \
          last_used_at = NULL WHERE "
     };
 }

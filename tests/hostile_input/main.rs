@@ -127,3 +127,30 @@ fn what_a_newer_database_lacks_is_no_damage() {
         checks::schema::check_newer(change);
     }
 }
+
+/// Each was once accepted by the library or by the view and not by the other, or kept a user's keys from being revoked.
+#[test]
+fn rows_that_were_found_once_are_told_alike_and_revoked() {
+    const PAST: &str = "2020-11-22T08:19:03.123Z";
+    const FUTURE: &str = "2099-11-22T08:19:03.123Z";
+    const ID: (usize, Cell) = (1, Cell::Null);
+    let text = |text: &str| Cell::Text(text.into());
+    let blob = |text: &str| Cell::Blob(text.into());
+    let (status, expires_at, revoked_at) = (4, 5, 6);
+    for changes in [
+        vec![(status, text("retiring")), (expires_at, text(PAST)), (revoked_at, text(FUTURE))],
+        vec![(status, text("active")), (revoked_at, text(PAST))],
+        vec![(status, text("retiring")), (revoked_at, Cell::Null)],
+        vec![(expires_at, text("2099-11-22t08:19:03.123Z"))],
+        vec![(expires_at, text("2016-12-31T23:59:60.000Z"))],
+        vec![(expires_at, blob(FUTURE))],
+        vec![(0, Cell::Integer(0))],
+        vec![(0, Cell::Integer(0)), ID],
+        vec![ID],
+    ] {
+        for row in 0..3 {
+            checks::rows::check_verdict(row, &changes);
+            checks::rows::check_revocation(row, &changes);
+        }
+    }
+}
