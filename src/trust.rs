@@ -233,7 +233,49 @@ fn check_not_writable(
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use tempfile::TempDir;
+
     use super::*;
+
+    fn folder(mode: u32) -> (TempDir, PathBuf) {
+        let folder = TempDir::new().unwrap();
+        fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn as_many_links_are_followed_as_linux_follows() {
+        let (_folder, path) = folder(0o700);
+        let mut end = path.clone();
+        for number in 1..=MOST_LINKS + 1 {
+            let link = path.join(number.to_string());
+            symlink(&end, &link).unwrap();
+            assert_eq!(resolve(&link, Links::OfAnybody).ok(), (number <= MOST_LINKS).then(|| path.clone()));
+            assert_eq!(link.canonicalize().is_ok(), number <= MOST_LINKS);
+            end = link;
+        }
+    }
+
+    #[test]
+    fn a_link_in_a_folder_that_others_may_write_is_followed_only_where_any_is() {
+        let (_folder, path) = folder(0o777);
+        let link = path.join("link");
+        symlink("/", &link).unwrap();
+        assert!(matches!(resolve(&link, Links::OfTrusted), Err(Unresolved::Obstacle(_))));
+        assert_eq!(resolve(&link, Links::OfAnybody).unwrap(), Path::new("/"));
+    }
+
+    #[test]
+    fn a_folder_that_the_group_which_was_named_may_write_will_do() {
+        let (_folder, path) = folder(0o770);
+        let found = look_at(&path).unwrap();
+        let trusted = Trusted::with([None; 3]).and_group(Some(found.gid()));
+        assert!(trusted.check_folder(&path, &found).is_ok());
+    }
 
     #[test]
     fn a_group_is_the_caller_s_alone_where_nobody_else_has_it_as_their_own() {

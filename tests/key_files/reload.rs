@@ -312,6 +312,10 @@ fn a_signal_that_ends_a_refresh_ends_its_reload_command_too() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
+    // The command runs for a moment before signals are held off.
+    while fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("SigBlk:\t0000000000000000") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let output = run.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
