@@ -184,7 +184,7 @@ fn go_through(soak: &Soak, litestream: &mut Litestream, is_interrupted: &AtomicB
 
 fn measures(soak: &Soak, processes: [u32; 3]) -> Vec<Measure> {
     let [stream, library, litestream] = processes;
-    let log = common::with(&soak.database(), "-wal");
+    let [log, index] = ["-wal", "-shm"].map(|suffix| common::with(&soak.database(), suffix));
     let measure = |what, source, slack| Measure { what, source, slack };
     vec![
         measure("memory of verify --stream", Source::Memory(stream), Some(512)),
@@ -192,7 +192,9 @@ fn measures(soak: &Soak, processes: [u32; 3]) -> Vec<Measure> {
         measure("memory of the library's process", Source::Memory(library), Some(512)),
         measure("descriptors of the library's process", Source::Descriptors(library), Some(4)),
         measure("memory of litestream", Source::Memory(litestream), None),
-        measure("keys.db-wal", Source::Size(log), Some(1024)),
+        // Litestream starts it anew, every thousand pages or later, and the file keeps the length that it once had.
+        measure("pages in use of keys.db-wal", Source::Pages(index), Some(1000)),
+        measure("keys.db-wal", Source::Size(log), None),
         measure("keys.db", Source::Size(soak.database()), None),
     ]
 }

@@ -1,6 +1,7 @@
 //! What grows: memory, open files, the database and its log.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub enum Source {
     Memory(u32),
     Descriptors(u32),
     Size(PathBuf),
+    /// What is in use of the log, as the header of its index says: <https://sqlite.org/walformat.html>, section 2.1.
+    Pages(PathBuf),
 }
 
 impl Source {
@@ -35,6 +38,11 @@ impl Source {
             }
             Source::Descriptors(process) => {
                 Some(fs::read_dir(format!("/proc/{process}/fd")).ok()?.count() as u64)
+            }
+            Source::Pages(index) => {
+                let mut pages = [0; 4];
+                File::open(index).ok()?.read_exact_at(&mut pages, 16).ok()?;
+                Some(u32::from_ne_bytes(pages).into())
             }
             Source::Size(path) => Some(fs::metadata(path).ok()?.len() / 1024),
         }
