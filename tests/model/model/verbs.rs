@@ -80,8 +80,7 @@ impl Model<'_> {
         if ends.into_iter().flatten().any(|end| end <= self.now) {
             return self.replace(user, options, &Why::Ensure, None);
         }
-        self.change(user, &current, &settings, expires, true);
-        Ok(())
+        self.change(user, &current, &settings, expires, true)
     }
 
     pub(super) fn edit(&mut self, user: &str, options: &Options) -> Done {
@@ -97,8 +96,7 @@ impl Model<'_> {
         if place.is_some_and(|place| !self.holds(place, &current, true)) {
             return Err(Undeliverable);
         }
-        self.change(user, &current, &settings, expires, options.mode.is_some());
-        Ok(())
+        self.change(user, &current, &settings, expires, options.mode.is_some())
     }
 
     /// Changes what is kept, and the file's mode, with no new key.
@@ -109,7 +107,10 @@ impl Model<'_> {
         settings: &Kept,
         expires: Option<Ms>,
         mode: bool,
-    ) {
+    ) -> Done {
+        let (kept, due) = self.kept_and_due(user);
+        let key = &self.world.keys[prefix];
+        let is_as_it_is = *settings == kept && key.name == settings.name && key.expires == expires;
         if let Some(place) = settings.file.as_ref().filter(|_| mode) {
             let file = self.world.files.get_mut(&place.name).unwrap();
             let as_it_was = file.mode;
@@ -121,11 +122,12 @@ impl Model<'_> {
                 self.point();
             }
         }
-        let (kept, due) = self.kept_and_due(user);
-        let key = self.world.keys.get_mut(prefix).unwrap();
-        if *settings == kept && key.name == settings.name && key.expires == expires {
-            return;
+        if is_as_it_is {
+            return Ok(());
         }
+        // It may have been revoked meanwhile.
+        self.active(user).filter(|active| active == prefix).ok_or(NoKey)?;
+        let key = self.world.keys.get_mut(prefix).unwrap();
         (key.name, key.expires) = (settings.name.clone(), expires);
         let created = key.created;
         self.keep(user, settings, created);
@@ -136,6 +138,7 @@ impl Model<'_> {
         }
         self.note("edited", prefix, None);
         self.point();
+        Ok(())
     }
 
     pub(super) fn renew(&mut self, user: Option<&str>) -> Vec<Code> {
