@@ -142,9 +142,10 @@ fn created(id: &str) -> Ms {
 impl Host {
     pub fn new() -> Self {
         // Nothing here is about a power cut.
-        let memory = Path::new("/dev/shm");
-        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        Host { folder: folder.unwrap(), seen: Vec::new() }
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        // Whatever the umask is.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        Host { folder, seen: Vec::new() }
     }
 
     pub fn folder(&self) -> &Path {
