@@ -101,15 +101,20 @@ fn is_the_caller_s_alone(gid: u32) -> bool {
     }
     match (User::from_uid(geteuid()), Group::from_gid(getegid()), fs::read(PASSWD)) {
         (Ok(Some(caller)), Ok(Some(group)), Ok(passwd)) => {
-            group.name == caller.name
-                && group.mem.iter().all(|member| *member == caller.name)
-                && is_nobody_else_s(&String::from_utf8_lossy(&passwd), gid, caller.uid.as_raw())
+            is_alone_in(&group, &caller.name, caller.uid.as_raw(), &String::from_utf8_lossy(&passwd))
         }
         _ => false,
     }
 }
 
-/// Whether in `passwd` (passwd(5)) nobody but the user with this uid has the group as their own.
+/// Whether nobody but this user is in a group of the same name, where `passwd` is as passwd(5) says.
+fn is_alone_in(group: &Group, user: &str, uid: u32, passwd: &str) -> bool {
+    group.name == user
+        && group.mem.iter().all(|member| member == user)
+        && is_nobody_else_s(passwd, group.gid.as_raw(), uid)
+}
+
+/// Whether in `passwd` nobody but the user with this uid has the group as their own.
 fn is_nobody_else_s(passwd: &str, gid: u32, uid: u32) -> bool {
     let ids = |line: &str| {
         let mut fields = line.split(':').skip(2);
@@ -233,6 +238,7 @@ fn check_not_writable(
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
     use std::fs::Permissions;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -275,6 +281,22 @@ mod tests {
         let found = look_at(&path).unwrap();
         let trusted = Trusted::with([None; 3]).and_group(Some(found.gid()));
         assert!(trusted.check_folder(&path, &found).is_ok());
+    }
+
+    #[test]
+    fn a_group_is_the_caller_s_alone_where_it_has_their_name_and_nobody_else_is_in_it() {
+        let is_alone = |name: &str, members: &[&str], passwd: &str| {
+            let mem = members.iter().map(|&member| member.into()).collect();
+            let group = Group { name: name.into(), passwd: CString::default(), gid: 1000.into(), mem };
+            is_alone_in(&group, "alice", 1000, passwd)
+        };
+        const PASSWD: &str = "alice:x:1000:1000:::\n";
+        assert!(is_alone("alice", &[], PASSWD));
+        assert!(is_alone("alice", &["alice"], PASSWD));
+        assert!(!is_alone("users", &[], PASSWD));
+        assert!(!is_alone("alice", &["bob"], PASSWD));
+        assert!(!is_alone("alice", &["alice", "bob"], PASSWD));
+        assert!(!is_alone("alice", &[], "bob:x:1001:1000:::\n"));
     }
 
     #[test]
