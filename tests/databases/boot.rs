@@ -5,8 +5,8 @@
 use std::fs::{self, OpenOptions};
 use std::time::{Duration, Instant};
 
-use crate::common::Host;
 use crate::common::locks::{Lock, lock_index};
+use crate::common::{APIKEY, Host};
 use crate::this_process;
 
 const ANOTHER_BOOT: &str = "01234567-89ab-4cde-8f01-23456789abcd\n";
@@ -102,6 +102,31 @@ fn where_there_is_no_index_or_only_a_part_of_one_the_boot_is_noted_all_the_same(
         assert_eq!(host.status_of(&key), "active", "{length:?}");
         assert_eq!(fs::read_to_string(host.path("keys.db-lock")).unwrap(), this_boot());
     }
+}
+
+#[test]
+fn an_index_that_may_only_be_read_is_no_failure_and_nothing_is_noted() {
+    let (host, key) = after_power_cut(ANOTHER_BOOT);
+    host.chmod("keys.db-shm", 0o400);
+    assert_eq!(host.apikey_unprivileged(&["list"]).run().status, 0);
+    let outcome = host.apikey_unprivileged(&["verify", "--json"]).input(&*key).run();
+    assert_eq!(outcome.json()["status"], "revoked", "{outcome:?}");
+    assert_eq!(fs::read_to_string(host.path("keys.db-lock")).unwrap(), ANOTHER_BOOT);
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn where_the_index_cannot_be_opened_it_is_not_believed() {
+    let (host, key) = after_power_cut(ANOTHER_BOOT);
+    let _lock = lock_index(&host, Lock::Read, 128, 1);
+    let index = fs::canonicalize(host.path("keys.db-shm")).unwrap();
+    let trace = host.path("trace");
+    let [index, trace] = [&index, &trace].map(|path| path.to_str().unwrap());
+    let fault = ["-f", "-o", trace, "-P", index, "-e", "inject=openat:error=EIO:when=1", APIKEY, "verify"];
+    let outcome = host.program("/usr/bin/strace", &fault).input(&*key).run();
+    assert!(fs::read_to_string(host.path("trace")).unwrap().contains("(INJECTED)"), "{outcome:?}");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("apikey: cannot make anew "), "{outcome:?}");
 }
 
 #[test]

@@ -136,6 +136,15 @@ fn a_planted_log_or_journal_is_not_played_into_a_new_database() {
 }
 
 #[test]
+fn a_log_with_nothing_in_it_keeps_no_database_from_being_made() {
+    let host = Host::new();
+    host.write("keys.db-wal", b"");
+    host.chmod("keys.db-wal", 0o600);
+    host.key_from(&["create", "alice"]);
+    assert_eq!(host.accepted(), 1);
+}
+
+#[test]
 fn a_journal_beside_a_database_is_refused() {
     let (host, _) = Host::with_key_of("alice");
     host.write("keys.db-journal", &[7; 5000]);

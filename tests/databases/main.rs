@@ -12,6 +12,7 @@ mod replica;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, symlink};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use common::{APIKEY, Host, Outcome, ends_within};
@@ -346,20 +347,13 @@ fn a_writer_who_waits_gets_its_turn() {
     assert_eq!(host.accepted(), 2);
 }
 
-#[test]
-fn a_lock_that_was_removed_lets_nobody_in_beside_whoever_holds_the_one_that_took_its_place() {
-    let (host, _) = Host::with_key_of("alice");
-    let lock_file = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600).open(host.path("keys.db-lock")).unwrap()
-    };
-    let first = lock_file();
-    first.lock().unwrap();
-    let mut waiting = host.apikey(&["create", "bob", "--timeout", "1m"]).spawn();
-    // It waits for the first one.
-    let path = host.path("keys.db-lock").metadata().unwrap();
+/// The lock of writers, which is taken, and one who waits for it.
+fn lock_and_who_waits(host: &Host) -> (File, Child) {
+    let lock = lock_file(host);
+    lock.lock().unwrap();
+    let waiting = host.apikey(&["create", "bob", "--timeout", "1m"]).spawn();
     let waits = format!("-> FLOCK  ADVISORY  WRITE {} ", waiting.id());
-    let inode = format!(":{} 0 EOF", path.ino());
+    let inode = format!(":{} 0 EOF", lock.metadata().unwrap().ino());
     let is_waiting = || {
         let locks = fs::read_to_string("/proc/locks").unwrap();
         locks.lines().any(|line| line.contains(&waits) && line.ends_with(&inode))
@@ -368,8 +362,32 @@ fn a_lock_that_was_removed_lets_nobody_in_beside_whoever_holds_the_one_that_took
         std::thread::sleep(Duration::from_millis(10));
         is_waiting()
     }));
+    (lock, waiting)
+}
+
+fn lock_file(host: &Host) -> File {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(host.path("keys.db-lock")).unwrap()
+}
+
+#[test]
+fn a_lock_that_was_removed_while_somebody_waited_for_it_is_made_anew() {
+    let (host, _) = Host::with_key_of("alice");
+    let (lock, waiting) = lock_and_who_waits(&host);
     fs::remove_file(host.path("keys.db-lock")).unwrap();
-    let second = lock_file();
+    drop(lock);
+    let outcome = waiting.wait_with_output().unwrap();
+    assert!(outcome.status.success(), "{outcome:?}");
+    assert!(host.path("keys.db-lock").exists());
+    assert_eq!(host.accepted(), 2);
+}
+
+#[test]
+fn a_lock_that_was_removed_lets_nobody_in_beside_whoever_holds_the_one_that_took_its_place() {
+    let (host, _) = Host::with_key_of("alice");
+    let (first, mut waiting) = lock_and_who_waits(&host);
+    fs::remove_file(host.path("keys.db-lock")).unwrap();
+    let second = lock_file(&host);
     second.lock().unwrap();
     drop(first);
     std::thread::sleep(Duration::from_secs(1));
