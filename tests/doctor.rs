@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -406,6 +406,20 @@ fn a_delivery_of_which_the_rest_makes_no_sense_is_found() {
         web_is_staged(host, true);
         host.execute("UPDATE settings SET key_file_mode = 4095 WHERE pending_key <> 0");
     });
+}
+
+#[test]
+fn each_key_file_is_looked_at_in_its_own_folder_however_the_folders_lie() {
+    let host = host();
+    // In the order of the users: down, up, and beside, where the last part of the way is the same.
+    for (user, file) in [("a", "one/in/a.key"), ("b", "one/b.key"), ("c", "two/in/c.key"), ("d", "d.key")] {
+        let folder = host.path(file).parent().unwrap().to_owned();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).unwrap();
+        host.apikey(&["create", user, "-q", "--key-file", file]).gives(0, "", "");
+    }
+    assert_eq!(found(&host), [""; 0]);
+    fs::remove_file(host.path("two/in/c.key")).unwrap();
+    assert_eq!(found(&host), ["problem key file two/in/c.key"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 
+use common::strace::{Call, Fault};
 use common::{Host, Outcome};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
@@ -267,17 +268,33 @@ fn the_owner_alone_is_put_right_in_place() {
          `apikey refresh web --revoke-first` replaces the key.\n",
     );
     assert_eq!(owner(), (65534, 65534));
+    // Another group that could not read it.
     chown(&path, None, Some(7)).unwrap();
-    does(&host, &[], &["owner"]);
+    host.apikey(&["ensure", "web"]).gives(0, "", "web was changed: owner.\n");
     assert_eq!(owner(), (65534, 65534));
     // From the owner that is kept to another.
     does(&host, &["--key-file-owner", "7:7", "--key-file-mode", "640"], &["owner", "mode", "settings"]);
     assert_eq!((owner(), content(&host)), ((7, 7), old));
+    // Another group that could.
+    chown(&path, None, Some(8)).unwrap();
+    let outcome = run(&host, &[]);
+    assert!(outcome.stderr.starts_with("web was changed: owner.\nUntil now more could read "), "{outcome:?}");
     // To somebody who was never named it was not given by us.
     chown(&path, Some(9), None).unwrap();
     let outcome = run(&host, &["--json"]);
     assert_eq!((outcome.status, outcome.code().as_str()), (8, "UNDELIVERABLE"));
     assert_eq!(owner(), (9, 7));
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn the_mode_is_put_right_by_taking_away_first_and_giving_last() {
+    let host = host();
+    host.chmod("web.key", 0o644);
+    // Killed in between, where the owner would be changed.
+    let call = Call { name: "fchmod".into(), number: 2 };
+    host.with_fault(&["ensure", "web", "--key-file-mode", "660"], &call, Fault::Kill).unwrap();
+    assert_eq!(host.mode("web.key"), 0o640);
 }
 
 #[test]
@@ -477,6 +494,17 @@ fn interrupted(stands: &str, args: &[&str]) -> (Host, String) {
         _ => panic!("{stands}"),
     }
     (host, pending)
+}
+
+#[test]
+fn a_staged_key_that_has_a_second_name_is_refused_as_a_key_file_is() {
+    let (host, pending) = interrupted("staged", &[]);
+    fs::hard_link(host.path(&format!(".web.key.{}", &pending[..15])), host.path("second")).unwrap();
+    for args in [&["--check"][..], &[]] {
+        let outcome = run(&host, &[args, &["--json"]].concat());
+        assert_eq!((outcome.status, outcome.code().as_str()), (8, "UNDELIVERABLE"), "{args:?}: {outcome:?}");
+    }
+    assert_eq!(host.status_of(&pending), "pending");
 }
 
 #[test]

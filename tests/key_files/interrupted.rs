@@ -247,11 +247,13 @@ fn nothing_is_removed_that_is_not_a_stage_of_that_file() {
     names.iter().for_each(|name| host.write(name, b"precious"));
     fs::create_dir(host.path(".web.key.ak_000000000001")).unwrap();
     std::os::unix::fs::symlink("web.key", host.path(".web.key.ak_000000000002")).unwrap();
+    nix::unistd::mkfifo(&host.path(".web.key.ak_000000000003"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     host.apikey(&["refresh", "web", "-yq"]).gives(0, "", "");
     assert_eq!(content(&host, &somebody_s), key.expose());
     names.iter().for_each(|name| assert_eq!(content(&host, name), "precious", "{name}"));
     assert!(host.path(".web.key.ak_000000000001").is_dir());
     assert!(host.path(".web.key.ak_000000000002").is_symlink());
+    assert!(host.path(".web.key.ak_000000000003").exists());
 }
 
 #[test]

@@ -150,6 +150,20 @@ fn a_mode_is_for_owner_and_group_to_read_and_write() {
 }
 
 #[test]
+fn a_variable_s_name_is_letters_digits_and_underscores_with_no_digit_first() {
+    let host = Host::new();
+    let longer = "A".repeat(129);
+    for name in ["", "1A", "A-B", "A B", "É", &longer] {
+        let outcome = host.apikey(&["create", "web", "--key-file", "k", "--key-file-env", name]).run();
+        assert_eq!(outcome.status, 2, "{name}: {outcome:?}");
+    }
+    for name in ["_", "a1", &longer[1..]] {
+        host.apikey(&["refresh", "web", "-yq", "--key-file", "k", "--key-file-env", name]).gives(0, "", "");
+        assert!(content(&host, "k").starts_with(&format!("{name}=ak_")));
+    }
+}
+
+#[test]
 fn options_of_a_key_file_need_one() {
     for option in [["--key-file-mode", "0600"], ["--key-file-env", "A"], ["--key-file-owner", "root"]] {
         for command in ["create", "refresh"] {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::process::Command;
 
 use crate::common::Host;
+use crate::common::strace::{Call, Fault};
 use crate::{content, empty_host, issued_into};
 
 const REFUSED: &str = "apikey: the key cannot be handed over, so none was issued:";
@@ -194,6 +195,21 @@ fn a_mounted_file_is_refused_with_the_advice_to_mount_its_folder() {
         assert_eq!(host.accepted(), 0);
     }
     assert!(Command::new("umount").arg("--lazy").arg(memory).status().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_file_that_turns_out_to_be_mounted_when_it_is_replaced_gets_the_same_advice() {
+    let host = empty_host();
+    host.write("web.key", b"");
+    // As where the kernel is older than openat2(2), or somebody mounts it meanwhile.
+    let call = Call { name: "renameat".into(), number: 1 };
+    let command = ["create", "web", "--key-file", "web.key"];
+    let outcome = host.with_fault(&command, &call, Fault::Error("EBUSY")).unwrap();
+    assert_eq!(outcome.status, 8, "{outcome:?}");
+    assert!(outcome.stderr.contains("is a mount point"), "{outcome:?}");
+    assert!(outcome.stderr.contains("mount its folder instead of the file"), "{outcome:?}");
+    assert_eq!(host.accepted(), 0);
 }
 
 #[test]
