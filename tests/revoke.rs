@@ -478,3 +478,17 @@ fn a_revocation_opens_no_file_that_somebody_has_put_in_the_place_of_a_key_file()
         assert!(!was_opened, "with a link: {link}");
     }
 }
+
+#[test]
+fn damage_to_the_log_of_events_keeps_no_key_accepted_where_litestream_replicates_the_database_either() {
+    let (host, _) = Host::with_key_of("alice");
+    host.execute("CREATE TABLE _litestream_seq (id INTEGER PRIMARY KEY); PRAGMA wal_checkpoint(TRUNCATE)");
+    for damaged in ["events", "events_of_user"] {
+        let (mut database, start) = page_of(&host, damaged);
+        database[start] ^= 8;
+        let copy = host.copy();
+        copy.write("keys.db", &database);
+        let outcome = copy.apikey(&["revoke", "alice", "-yq"]).run();
+        assert_eq!((outcome.status, copy.accepted()), (0, 0), "{damaged}: {outcome:?}");
+    }
+}

@@ -25,7 +25,6 @@ use rusqlite::Connection;
 use super::Location;
 use super::header::Header;
 use super::location::metadata;
-use super::transaction::is_damage;
 use crate::error::{Code, Error, Result};
 use crate::timestamp::Timestamp;
 
@@ -102,14 +101,9 @@ pub fn is_replicated(connection: &Connection) -> rusqlite::Result<bool> {
 /// Writes the first page as it is, in the transaction that is open, where Litestream replicates the database: what
 /// else that writes, connections to replicas notice by it.
 pub fn touch_first_page(connection: &Connection) -> rusqlite::Result<()> {
-    let touch = || match is_replicated(connection)? {
+    match is_replicated(connection)? {
         true => write_first_page(connection),
         false => Ok(()),
-    };
-    match touch() {
-        // No reason to undo a revocation: they notice it by the next write.
-        Err(error) if is_damage(&error) => Ok(()),
-        touched => touched,
     }
 }
 

@@ -4,13 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::ops::Deref;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, params};
+use rusqlite::params;
 use uuid::Uuid;
 
 use super::event::{Event, Witness};
 use super::held::Held;
 use super::record::{Pending, Record, Status};
-use super::snapshot::{Snapshot, prepared};
+use super::snapshot::Snapshot;
 use crate::actor::Actor;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
@@ -179,8 +179,6 @@ impl Transaction<'_> {
         Ok(record)
     }
 
-    /// Where an index does not fit the table, as one flipped bit can make it, all of them are made anew from
-    /// the table.
     pub(super) fn set_status(
         &self,
         key: Prefix,
@@ -189,16 +187,7 @@ impl Transaction<'_> {
     ) -> Result<()> {
         let sql = "UPDATE keys SET status = ?2, revoked_at = ?3 WHERE prefix = ?1";
         let revoked_at = revoked_at.map(|at| at.to_string());
-        let set = |connection: &Connection| {
-            let parameters = params![key.bits(), status.as_str(), revoked_at];
-            prepared(connection, sql, |set| set.execute(parameters))
-        };
-        let mend = |connection: &Connection| connection.execute_batch("REINDEX keys");
-        let set_anyhow = |connection| match set(connection) {
-            Err(error) if is_damage(&error) => mend(connection).and_then(|()| set(connection)),
-            set => set,
-        };
-        self.run(set_anyhow).map(drop)
+        self.execute(sql, params![key.bits(), status.as_str(), revoked_at]).map(drop)
     }
 
     pub(super) fn execute(&self, sql: &str, parameters: impl rusqlite::Params) -> Result<usize> {
@@ -222,11 +211,6 @@ pub fn write_use(snapshot: &Snapshot<'_>, prefix: Prefix) -> Result<()> {
 pub fn is_use_worth_writing(key: &Record, now: Timestamp) -> bool {
     let apart = |used: Timestamp| now.since(used).or(used.since(now));
     key.last_used_at.and_then(apart).is_none_or(|apart| apart >= USE_PRECISION)
-}
-
-/// Whether it is what SQLite found the database to be.
-pub fn is_damage(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt)
 }
 
 /// The moment `duration` later, where there is one.
