@@ -37,7 +37,7 @@ fn look_for_holder(location: &Location, waited: Waited) -> Option<String> {
         Some(format!("process {} ({})", held.pid, comm.trim_end()))
     };
     match waited {
-        Waited::ForTurn => find("-lock", |lock| lock.kind == "FLOCK" && lock.is_write),
+        Waited::ForTurn => find("-lock", |lock| lock.kind == "FLOCK"),
         Waited::ForDatabase => find("-shm", |lock| lock.is_on_index())
             .or_else(|| find("", |lock| lock.kind == "POSIX" && lock.is_write)),
     }

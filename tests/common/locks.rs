@@ -22,6 +22,21 @@ pub fn lock_index(host: &Host, lock: Lock, first: i64, count: i64) -> File {
 /// The same of a file. It is a lock of the process: to name it the kernel tells whose it is. Where this
 /// process has the file open a second time, to close that ends it.
 pub fn lock_file(path: &Path, lock: Lock, first: i64, count: i64) -> File {
+    lock_by(|lock| FcntlArg::F_SETLK(lock), path, lock, first, count)
+}
+
+/// The same of which the kernel does not tell whose it is.
+pub fn lock_file_as_nobody(path: &Path, lock: Lock, first: i64, count: i64) -> File {
+    lock_by(|lock| FcntlArg::F_OFD_SETLK(lock), path, lock, first, count)
+}
+
+fn lock_by(
+    command: fn(&libc::flock) -> FcntlArg<'_>,
+    path: &Path,
+    lock: Lock,
+    first: i64,
+    count: i64,
+) -> File {
     let writes = matches!(lock, Lock::Write);
     let file = OpenOptions::new().read(true).write(writes).open(path).unwrap();
     let kind = if writes { libc::F_WRLCK } else { libc::F_RDLCK };
@@ -32,6 +47,6 @@ pub fn lock_file(path: &Path, lock: Lock, first: i64, count: i64) -> File {
         l_len: count,
         l_pid: 0,
     };
-    fcntl(&file, FcntlArg::F_SETLK(&lock)).unwrap();
+    fcntl(&file, command(&lock)).unwrap();
     file
 }

@@ -1,11 +1,12 @@
 //! Locks on the index of the log, which whoever may read the database can take and keep.
 
+use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::locks::{Lock, lock_file};
+use crate::common::locks::{Lock, lock_file, lock_file_as_nobody};
 use crate::common::{Host, Outcome, ends_within};
-use crate::{WRITING, this_process};
+use crate::{WRITING, host_without_log, this_process};
 
 const READING: [&[&str]; 4] = [&["show", "alice"], &["list"], &["list", "--all", "--json"], &["verify"]];
 
@@ -78,4 +79,37 @@ fn a_lock_on_the_index_is_waited_for_as_long_as_was_asked_where_somebody_has_the
     // Closing it ends the service's locks too: both are of this process.
     drop((service, lock));
     host.key_from(&["create", "bob"]);
+}
+
+/// That the database is locked, and by whom.
+fn locked_by(holder: &str) -> String {
+    format!("apikey: <folder>/keys.db is locked by {holder}\ntry again, or wait longer with --timeout\n")
+}
+
+/// SQLite's first lock on the database itself, and the one behind those that are shared:
+/// <https://sqlite.org/lockingv3.html>.
+const PENDING: i64 = 0x4000_0000;
+const SHARED: i64 = PENDING + 2;
+
+#[test]
+fn who_locks_the_database_itself_or_shares_the_lock_of_writers_is_named() {
+    let (host, _) = host_without_log(1);
+    let lock = lock_file(&host.database(), Lock::Write, PENDING, 512);
+    for args in [&["list", "--timeout", "0s"][..], &["create", "bob", "--timeout", "0s"]] {
+        host.apikey(args).fails(6, locked_by(&this_process()));
+    }
+    drop(lock);
+    let lock = File::open(host.path("keys.db-lock")).unwrap();
+    lock.lock_shared().unwrap();
+    host.apikey(&["create", "bob", "--timeout", "0s"]).fails(6, locked_by(&this_process()));
+}
+
+#[test]
+fn who_only_reads_a_database_or_locks_another_file_is_not_said_to_keep_others_from_it() {
+    let (host, _) = host_without_log(1);
+    host.write("other", b"");
+    let _other = lock_file(&host.path("other"), Lock::Write, 0, 0);
+    let _reader = lock_file(&host.database(), Lock::Read, SHARED, 510);
+    let _holder = lock_file_as_nobody(&host.database(), Lock::Write, PENDING, 1);
+    host.apikey(&["list", "--timeout", "0s"]).fails(6, locked_by("another process"));
 }
