@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use common::Host;
 use common::disk::Mount;
 use common::strace::kill_at_each_call;
+use common::{APIKEY, Host};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -132,6 +132,18 @@ fn a_run_that_is_ended_by_a_signal_leaves_nothing() {
         // A signal may come too late, but not each time.
         assert!((0..5).any(|_| is_ended_by(signal)), "{signal}");
     }
+}
+
+#[test]
+fn where_there_is_no_room_for_the_copy_that_is_said_and_nothing_is_left() {
+    let (host, _) = Host::with_key_of("alice");
+    host.add_revoked_keys(5000);
+    let script = format!("trap '' XFSZ; ulimit -f 128; exec {APIKEY} backup copy.db");
+    let outcome = host.program("/bin/sh", &["-c", &script]).run();
+    assert_eq!((outcome.status, &*outcome.stdout), (1, ""), "{outcome:?}");
+    assert!(outcome.stderr.contains("apikey: cannot copy "), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("\nsee that there is room for the copy\n"), "{outcome:?}");
+    assert!(host.names().iter().all(|name| !name.contains("copy")), "{:?}", host.names());
 }
 
 #[test]

@@ -119,6 +119,16 @@ fn who_may_read_the_database_is_said() {
 }
 
 #[test]
+fn whether_the_caller_may_write_the_database_is_said() {
+    let (host, _) = Host::with_key_of("alice");
+    let may = |outcome: common::Outcome| outcome.json()["checks"][0]["message"].clone();
+    assert_eq!(may(host.apikey(&["doctor", "--json"]).run()), "it can be written by you");
+    host.names().iter().for_each(|name| host.chmod(name, 0o400));
+    let only_reads = host.apikey_unprivileged(&["doctor", "--json"]).run();
+    assert_eq!(may(only_reads), "it can be read, not written by you");
+}
+
+#[test]
 fn a_side_file_with_another_mode_is_a_problem() {
     finds("problem side file keys.db-wal", |host| host.chmod("keys.db-wal", 0o640));
     finds("warning side file keys.db-new", |host| host.write("keys.db-new", b""));

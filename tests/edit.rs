@@ -87,6 +87,8 @@ fn the_end_counts_from_now_on() {
     let before = from_now(30);
     let end = until(&["--expires-in", "30d"]);
     assert!((before.as_str()..=from_now(30).as_str()).contains(&end.as_str().unwrap()), "{end}");
+    let log = host.apikey(&["log", "web", "--json"]).run().json();
+    assert_eq!(log["events"].as_array().unwrap().last().unwrap()["expires_at"], end);
     // The same again is later, and the next key lives as long.
     assert!(until(&["--expires-in", "30d"]).as_str() > end.as_str());
     assert_eq!(shown(&host)["settings"]["lifetime_ms"], 30 * 86_400_000_u64);

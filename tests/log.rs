@@ -64,6 +64,16 @@ fn it_says_what_was_done_to_whose_key_when_and_by_whom() {
 }
 
 #[test]
+fn who_had_logged_in_is_told_where_that_was_somebody_else() {
+    let (host, _) = Host::with_key_of("alice");
+    for (audit_uid, by) in [("NULL", "7"), ("7", "7"), ("8", "7 (logged in: uid 8)")] {
+        host.execute(&format!("UPDATE events SET login = NULL, uid = 7, audit_uid = {audit_uid}"));
+        let told = host.apikey(&["log"]).run().stdout;
+        assert!(told.ends_with(&format!("by uid {by}: create\n")), "{told}");
+    }
+}
+
+#[test]
 fn a_user_a_prefix_and_a_time_narrow_it() {
     let host = host();
     let web = ["issued web", "delivered web", "edited web"];

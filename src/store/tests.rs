@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "figures that were measured, for --nocapture")]
 
+mod misfits;
 mod transactions;
 
 use std::collections::BTreeSet;

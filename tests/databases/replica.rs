@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::FileExt as _;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use apikey::{Timestamp, Verdict, Verifier};
 
@@ -198,6 +198,11 @@ fn doctor_says_of_a_replica_that_it_is_one_and_how_old_its_newest_change_is() {
     assert_eq!(named, ["database", "access", "space", "integrity", "rows", "size", "clock", "replica"]);
     let metrics = fs::read_to_string(host.path("apikey.prom")).unwrap();
     assert!(metrics.contains("\napikey_replica_written_timestamp_seconds 1"), "{metrics}");
+    let written = UNIX_EPOCH + Duration::new(1_790_000_000, 1_999_999);
+    File::options().write(true).open(host.database()).unwrap().set_modified(written).unwrap();
+    assert_eq!(host.apikey(&["doctor", "-q", "--metrics", "apikey.prom"]).run().status, 0);
+    let metrics = fs::read_to_string(host.path("apikey.prom")).unwrap();
+    assert!(metrics.contains("\napikey_replica_written_timestamp_seconds 1790000000\n"), "{metrics}");
 }
 
 /// The pages that `change` writes to the log.

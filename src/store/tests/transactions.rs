@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_store_whose_reopening_failed_is_no_store() {
-    let (folder, path, _) = database(VERSIONS);
+    let (folder, path, key) = database(VERSIONS);
     let mut store = opened(&path, VERSIONS);
     let mut witness = None;
     let user: User = "alice".parse().unwrap();
@@ -18,6 +18,10 @@ fn a_store_whose_reopening_failed_is_no_store() {
         })
         .unwrap();
     assert!(store.took_hold(witness.unwrap(), now(), false).unwrap());
+    let without_log = folder.path().join("copy.db");
+    std::fs::copy(&path, &without_log).unwrap();
+    let found = opened(&without_log, VERSIONS).find(&key, now()).unwrap().unwrap();
+    assert_eq!(found.status, Status::Revoked, "it lasts, also where the log is not on the disk");
     std::fs::rename(&path, folder.path().join("away")).unwrap();
     store.took_hold(witness.unwrap(), now(), false).unwrap_err();
     for error in [
@@ -42,7 +46,10 @@ fn of_a_commit_that_failed_and_cannot_be_buried_it_is_said_that_nobody_knows() {
         Err::<(), _>(Error::new(Code::Cancelled, "no"))
     });
     assert_eq!(never_done.unwrap_err().code(), Code::Cancelled);
+    let log = || std::fs::metadata(path.with_file_name("keys.db-wal")).unwrap().len();
+    let before = log();
     assert!(!store.took_hold(witness.unwrap(), now(), false).unwrap());
+    assert!(log() > before, "what may lie there is not buried");
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let error = store.took_hold(witness.unwrap(), now(), false).unwrap_err();
@@ -165,4 +172,46 @@ fn settings_come_into_force_with_the_key_that_brings_them_and_a_revocation_ends_
     });
     assert_eq!(kept, second, "what is kept outlives the key");
     due(None);
+}
+
+#[test]
+fn a_key_that_was_retired_is_returned_as_the_database_has_it() {
+    for (grace, is_expired) in [(0, false), (3600, false), (3600, true)] {
+        let (_folder, path, key) = database(VERSIONS);
+        let mut store = opened(&path, VERSIONS);
+        if is_expired {
+            let end = "UPDATE keys SET expires_at = '2026-11-22T08:19:03.122Z'";
+            Connection::open(&path).unwrap().execute(end, []).unwrap();
+        }
+        let user: User = "alice".parse().unwrap();
+        let retired = Turn::begin(&mut store, clock).unwrap().write(|transaction| {
+            let current = transaction.holdings(&user)?.current.unwrap();
+            transaction.retire(&user, &current, Duration::from_secs(grace))
+        });
+        let found = store.read(now(), |snapshot| snapshot.held_with_prefix(key.prefix())).unwrap();
+        assert_eq!(format!("{:?}", retired.unwrap()), format!("{:?}", found.unwrap().1));
+    }
+}
+
+#[test]
+fn what_is_forgotten_in_steps_is_one_event_which_has_the_sum() {
+    let (_folder, path, _) = database(VERSIONS);
+    let mut store = opened(&path, VERSIONS);
+    let other = Connection::open(&path).unwrap();
+    let old = "INSERT INTO events (at, event, uid) VALUES ('2026-01-01T00:00:00.000Z', 'pruned', 0)";
+    let mut so_far = Forgotten::default();
+    for step in 1..=3 {
+        other.execute(old, []).unwrap();
+        let found = store.read(now(), |snapshot| snapshot.next_old(Old::Events, now(), None, 9)).unwrap();
+        let mut turn = Turn::begin(&mut store, clock).unwrap();
+        so_far = turn.write(|transaction| transaction.forget(Old::Events, now(), &found, &so_far)).unwrap();
+        let detail = so_far.event.as_ref().unwrap().1.detail.clone().unwrap();
+        let stored: String = other
+            .query_row("SELECT detail FROM events WHERE detail IS NOT NULL AND event = 'pruned'", [], |row| {
+                row.get(0)
+            })
+            .unwrap();
+        assert_eq!(stored, detail);
+        assert!(detail.contains(&format!("{step} event")), "{detail}");
+    }
 }
