@@ -469,3 +469,12 @@ fn a_delivery_that_makes_no_sense_is_its_user_s_trouble_alone() {
         assert_eq!(accepted, 0, "{spoil}: {pending}");
     }
 }
+
+#[test]
+fn a_revocation_removes_what_was_staged_and_no_other_key_s_stage() {
+    let (host, pending) = host_with_pending("stage");
+    host.write(".web.key.ak_0123456789ab", b"ak_0123");
+    host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    assert!(!host.path(&format!(".web.key.{}", &pending[..15])).exists());
+    assert!(host.path(".web.key.ak_0123456789ab").exists());
+}
