@@ -141,6 +141,19 @@ fn a_key_that_was_revoked_before_a_power_cut_is_refused_although_somebody_locks_
     }
 }
 
+#[test]
+#[ignore = "needs strace"]
+fn a_revocation_that_the_disk_does_not_take_is_not_said_to_have_found_nothing() {
+    for args in [&["revoke", "alice", "--yes"][..], &["refresh", "alice", "--yes", "--revoke-first"]] {
+        let (host, _) = Host::with_key_of("alice");
+        let faults =
+            ["-f", "-o", "trace", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"];
+        let outcome = host.program("/usr/bin/strace", &[&faults[..], &["--", APIKEY], args].concat()).run();
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (1, ""), "{outcome:?}");
+        assert!(outcome.stderr.contains("what was asked may or may not have been done"), "{outcome:?}");
+    }
+}
+
 /// Kills `args` at every system call, cuts the power there, and looks at what the disk holds.
 fn kill_and_cut_the_power(before: &Host, args: &[&str], others: &[&str], old: Option<&str>) {
     let verifier = Verifier::new();

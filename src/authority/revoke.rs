@@ -3,6 +3,8 @@
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
 //! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
+use std::cell::Cell;
+
 use super::show::{no_key, no_such_key};
 use crate::delivery::{check_is_not_the_database, discard};
 use crate::error::{Code, Error, Result};
@@ -43,15 +45,27 @@ pub(super) fn revoke(
     subject: &Subject,
     agreed: Option<&[Prefix]>,
 ) -> Result<Revoked> {
+    let found = Cell::new(false);
     let end_by = |looks: &[Look], manner, store: &mut Store| {
-        store.write_at_once(clock, |transaction| end(transaction, looks, manner, subject, agreed))
+        store.write_at_once(clock, |transaction| {
+            let done = end(transaction, looks, manner, subject, agreed)?;
+            found.set(found.get() || !done.0.keys.is_empty());
+            Ok(done)
+        })
     };
     let is_damage = |done: &Result<Done>| done.as_ref().is_err_and(|error| error.code() == Code::DbError);
     let mut done = end_by(&Look::QUICK, Manner::Whole, store);
     if is_damage(&done) {
         let looks = looks_past_damage(store, clock, subject)?;
         for manner in [Manner::Whole, Manner::Bare, Manner::Anew, Manner::ByTime] {
-            done = end_by(&looks, manner, store);
+            let was_found = found.get();
+            let again = end_by(&looks, manner, store);
+            let finds_none = again.as_ref().is_ok_and(|(revoked, ..)| revoked.keys.is_empty());
+            if was_found && finds_none {
+                // A commit that failed has revoked them all the same, and that may not last.
+                break;
+            }
+            done = again;
             if !is_damage(&done) {
                 break;
             }
