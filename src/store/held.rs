@@ -186,12 +186,14 @@ impl Transaction<'_> {
     }
 
     /// The same where an index is damaged in which the change of a status would have to be written: their
-    /// time is over now. No index has that.
+    /// time is over now, where it was not before. No index has that.
     pub fn end_by_time(&self, keys: &[Held]) -> Result<()> {
         let sql = "UPDATE keys SET expires_at = iif(status = 'retiring', expires_at, ?2), \
                    revoked_at = iif(status = 'retiring', ?2, revoked_at) WHERE prefix = ?1";
-        let now = self.now.to_string();
-        keys.iter().try_for_each(|key| self.execute(sql, params![key.prefix.bits(), now]).map(drop))
+        keys.iter().try_for_each(|key| {
+            let end = key.until().map_or(self.now, |before| before.min(self.now));
+            self.execute(sql, params![key.prefix.bits(), end.to_string()]).map(drop)
+        })
     }
 
     /// Sees to what comes of keys that were just revoked: what a pending one was to bring is kept where nothing

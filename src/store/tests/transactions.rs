@@ -59,6 +59,31 @@ fn of_a_commit_that_failed_and_cannot_be_buried_it_is_said_that_nobody_knows() {
 }
 
 #[test]
+fn what_can_only_be_made_to_expire_ends_no_later_than_it_did() {
+    for (status, revoked_at) in [("active", None), ("retiring", Some("2026-11-01T00:00:00.000Z"))] {
+        let (_folder, path, key) = database(VERSIONS);
+        let mut store = opened(&path, VERSIONS);
+        let end = "2026-11-02T00:00:00.000Z";
+        Connection::open(&path)
+            .unwrap()
+            .execute(
+                "UPDATE keys SET status = ?1, expires_at = ?2, revoked_at = ?3",
+                (status, end, revoked_at),
+            )
+            .unwrap();
+        let ends = |transaction: &Transaction<'_>| {
+            let held = transaction.held(&"alice".parse()?)?;
+            transaction.end_by_time(&held)
+        };
+        store.write(&Actor::current(), clock, ends).unwrap();
+        // It makes sense, too.
+        let found = store.find(&key, now()).unwrap().unwrap();
+        assert_eq!(found.expires_at.unwrap().to_string(), end, "{status}");
+        assert_eq!(found.revoked_at.map(|at| at.to_string()).as_deref(), revoked_at, "{status}");
+    }
+}
+
+#[test]
 fn a_use_leaves_the_connection_as_it_was_however_it_ends() {
     let (_folder, path, key) = database(VERSIONS);
     let mut store = opened(&path, VERSIONS);
