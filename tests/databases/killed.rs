@@ -267,3 +267,22 @@ fn who_is_reading_meanwhile_goes_on_with_what_it_began_with() {
     assert_eq!(killed.users(), ["alice", "bob", "carol", "first"]);
     killed.assert_is_sound();
 }
+
+#[test]
+fn a_log_that_was_to_begin_anew_and_is_all_in_the_database_is_gone_on_with() {
+    let killed = Killed::new(true);
+    // Whoever was to cut it off was killed before.
+    let log = fs::read(killed.host.path("keys.db-wal")).unwrap();
+    killed.begin_log_anew();
+    killed.log().write_all_at(&log, 0).unwrap();
+    assert_eq!(killed.is_published()[16..20], [0; 4]);
+    let reader = killed.host.sqlite();
+    reader.execute_batch("BEGIN; SELECT * FROM keys").unwrap();
+    killed.host.key_from(&["create", "carol"]);
+    killed.host.apikey(&["revoke", "alice", "-y", "-q"]).gives(0, "", "");
+    let seen: u32 = reader.query_row("SELECT count(*) FROM accepted_keys", [], |row| row.get(0)).unwrap();
+    assert_eq!(seen, 2);
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(killed.users(), ["carol", "first"]);
+    killed.assert_is_sound();
+}
