@@ -4,31 +4,12 @@
 //! found out once more in the turn that does it.
 
 use super::issue::write_down_refusal;
-use super::plan::{Plan, key_file_of, undeliverable};
+use super::plan::Plan;
 use super::refresh::{Ended, Kind, Refresh, refresh};
 use super::{Authority, Done, Order, Recipient, Settled};
-use crate::delivery::{End, check_is_not_the_database};
+use crate::delivery::End;
 use crate::error::{Code, Result};
-use crate::key_file::Target;
-use crate::settings::Settings;
 use crate::store::Turn;
-
-impl Settled {
-    /// What an ensure would do where there is no database at `place` yet, if that is there itself. Fails where the
-    /// order does not fit together.
-    #[cfg(feature = "cli")]
-    pub(crate) fn to_be_created(order: &Order, place: Option<&crate::store::Location>) -> Result<Self> {
-        let settings = order.changes.of(Settings::default())?;
-        let key_file = key_file_of(&settings, &order.user)?;
-        let check = || {
-            let target = Target::open(key_file, [None; 2])?;
-            place.map_or(Ok(()), |place| check_is_not_the_database(place, &target))?;
-            target.check_replaceable()
-        };
-        check().map_err(undeliverable)?;
-        Ok(Settled { done: vec![Done::Created], ..Settled::default() })
-    }
-}
 
 impl Authority {
     /// Makes it so that the user's key lies in its key file, as the order and what is kept say, and does no

@@ -233,6 +233,23 @@ impl Plan {
     }
 }
 
+impl Settled {
+    /// What an ensure would do where there is no database at `place` yet, if that is there itself. Fails where the
+    /// order does not fit together.
+    #[cfg(feature = "cli")]
+    pub(crate) fn to_be_created(order: &Order, place: Option<&crate::store::Location>) -> Result<Self> {
+        let settings = order.changes.of(Settings::default())?;
+        let key_file = key_file_of(&settings, &order.user)?;
+        let check = || {
+            let target = Target::open(key_file, [None; 2])?;
+            place.map_or(Ok(()), |place| check_is_not_the_database(place, &target))?;
+            target.check_replaceable()
+        };
+        check().map_err(undeliverable)?;
+        Ok(Settled { done: vec![Done::Created], ..Settled::default() })
+    }
+}
+
 pub(super) fn key_file_of<'a>(settings: &'a Settings, user: &User) -> Result<&'a KeyFile> {
     settings.key_file.as_ref().ok_or_else(|| {
         Error::new(Code::Usage, format!("there is no key file that {user}'s key could be in"))
