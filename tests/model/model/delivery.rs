@@ -21,9 +21,16 @@ pub enum Stands {
 /// Why a key is replaced.
 pub enum Why {
     Create,
-    Refresh { grace: Option<Ms>, ended: bool },
+    /// `first` is whether all that the user had was to be revoked first, and `ended` whether there was something.
+    Refresh {
+        grace: Option<Ms>,
+        first: bool,
+        ended: bool,
+    },
     Ensure,
-    Renew { undone: Option<Ms> },
+    Renew {
+        undone: Option<Ms>,
+    },
 }
 
 impl Model<'_> {
@@ -95,7 +102,8 @@ impl Model<'_> {
             let settings = of(options, pending.kept.clone())?;
             let says_how = settings.reload.is_some() || options.reload == Change::TakeAway;
             let is_met = Kept { reload: pending.kept.reload, ..settings.clone() } == pending.kept;
-            if says_how && is_met && grace.is_none_or(|grace| grace == pending.grace) {
+            let may_be_met = !matches!(why, Why::Refresh { first: true, .. });
+            if may_be_met && says_how && is_met && grace.is_none_or(|grace| grace == pending.grace) {
                 return self.tell(user, &pending.prefix, &settings, pending.grace, settings.reload);
             }
         }
@@ -152,10 +160,10 @@ impl Model<'_> {
     pub(super) fn check_replaceable(&self, user: &str, why: &Why, seen: Option<&str>) -> Done {
         let current = self.active(user);
         match (why, current) {
-            (Why::Create | Why::Refresh { ended: true, .. }, Some(current)) if self.is_accepted(&current) => {
+            (Why::Create | Why::Refresh { first: true, .. }, Some(current)) if self.is_accepted(&current) => {
                 Err(KeyExists)
             }
-            (Why::Refresh { ended: false, .. } | Why::Ensure | Why::Renew { .. }, None) if seen.is_some() => {
+            (Why::Refresh { first: false, .. } | Why::Ensure | Why::Renew { .. }, None) if seen.is_some() => {
                 Err(NoKey)
             }
             _ if self.world.pending.contains_key(user) => Err(DeliveryPending),

@@ -34,7 +34,7 @@ impl Model<'_> {
         }
         self.check_is_free(Lock::Turn)?;
         let waits = self.recover(|_| true).remove(user);
-        self.replace(user, options, &Why::Refresh { grace, ended }, waits)
+        self.replace(user, options, &Why::Refresh { grace, first: revoke_first, ended }, waits)
     }
 
     /// Where there is nothing to do, others' deliveries are left alone, too.
