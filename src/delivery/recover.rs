@@ -5,7 +5,7 @@ use super::forward::{complete, give_up};
 use super::state::{State, look};
 use super::{Delivery, End};
 use crate::error::{Code, Error, Result};
-use crate::store::{Pending, Turn};
+use crate::store::{Pending, Status, Turn};
 use crate::user::User;
 
 /// Sees to what earlier runs left. What is wrong with one user's key is no reason to keep all others from
@@ -19,9 +19,10 @@ pub fn recover_of(turn: &mut Turn<'_>, is_meant: impl Fn(&User) -> bool) -> Resu
     let mut pending = turn.read(|snapshot| snapshot.pending())?;
     pending.retain(|pending| is_meant(&pending.key.user));
     let go_on = |pending: Pending| match go_on_with(turn, &pending) {
-        Ok(end) => Some(Ok(Delivery { pending, end })),
         // Another run has ended it meanwhile: there is nothing to tell.
+        Ok(End::Stuck(_)) if is_over(turn, &pending) => None,
         Err(error) if error.code() == Code::NoKey => None,
+        Ok(end) => Some(Ok(Delivery { pending, end })),
         Err(error) => Some(Err(error)),
     };
     pending.into_iter().filter_map(go_on).collect()
@@ -61,4 +62,10 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
 
 fn stuck(error: &Error) -> End {
     End::Stuck(error.to_string())
+}
+
+/// Whether the key is on its way no more, whatever became of it.
+fn is_over(turn: &Turn<'_>, pending: &Pending) -> bool {
+    let found = turn.read(|snapshot| snapshot.held_with_prefix(pending.key.prefix));
+    found.is_ok_and(|found| found.is_none_or(|(_, key)| key.stored != Status::Pending))
 }

@@ -23,6 +23,7 @@ use std::thread;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::sequence::Sequence;
+use crate::step::{Change, Command, Fate, Options, Step};
 use crate::tally::Tally;
 use crate::traced::IS_POSSIBLE;
 use crate::worker::Workers;
@@ -67,7 +68,24 @@ fn whatever_is_done_and_whoever_is_killed_all_is_as_the_model_says() {
     assert!(config.cases * THREADS < SEQUENCES || !IS_POSSIBLE || tally.has_all_kills(), "{tally}");
 }
 
-/// No test: what the one above starts as another process.
+#[test]
+fn what_is_revoked_while_it_is_recovered_is_on_its_way_no_more() {
+    let (mut workers, mut tally) = (Workers::default(), Tally::default());
+    let to_file = Options { file: Change::Set(0), ..Options::default() };
+    let refresh = Command::Refresh { user: 0, grace: None, revoke_first: false, options: Options::default() };
+    for (killed_at, held_at) in
+        (10..20).flat_map(|killed_at| (4..14).map(move |held_at| (killed_at, held_at)))
+    {
+        let steps = [
+            Step::Run(Command::Create(0, to_file), Fate::Killed(killed_at, false)),
+            Step::Run(refresh.clone(), Fate::Held(held_at, Box::new(Command::Revoke(0)))),
+        ];
+        let done = Sequence::new(&mut workers, &mut tally).run(&steps);
+        done.unwrap_or_else(|wrong| panic!("{steps:?}: {wrong}"));
+    }
+}
+
+/// No test: what the ones above start as another process.
 #[test]
 fn the_other_process() {
     worker::work();
