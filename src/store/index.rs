@@ -71,7 +71,7 @@ impl Index {
         if !self.lock(timeout)? {
             return Ok(false);
         }
-        let forgotten = self.overwrite_header();
+        let forgotten = self.file.write_all_at(&[0; HEADER], 0);
         self.set_lock(libc::F_UNLCK)?;
         forgotten.map(|()| true)
     }
@@ -105,21 +105,26 @@ impl Index {
         };
         fcntl(&self.file, FcntlArg::F_OFD_SETLK(&lock)).map(drop)
     }
-
-    fn overwrite_header(&self) -> io::Result<()> {
-        match self.file.metadata()?.len() {
-            0 => Ok(()),
-            _ => self.file.write_all_at(&[0; HEADER], 0),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use rusqlite::Connection;
 
     use super::*;
     use crate::store::Store;
+
+    #[test]
+    fn a_link_in_the_place_of_an_index_is_not_followed() {
+        let folder = crate::store::tests::folder();
+        let (index, link) = (folder.path().join("index"), folder.path().join("link"));
+        std::fs::write(&index, "").unwrap();
+        symlink(&index, &link).unwrap();
+        assert!(Index::open(&index).is_ok());
+        assert!(Index::open(&link).is_err());
+    }
 
     #[test]
     fn another_thread_that_has_the_database_open_keeps_its_locks() {
