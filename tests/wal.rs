@@ -35,6 +35,18 @@ fn the_log_stays_short_however_many_processes_write_one_after_the_other() {
 }
 
 #[test]
+fn a_log_that_starts_anew_keeps_its_length_which_it_would_have_to_grow_to_again() {
+    let host = Host::new();
+    let mut longest = 0;
+    for n in 0..60 {
+        host.key_from(&["create", &format!("user-{n}")]);
+        assert!(frames(&host) >= longest, "{} frames after {n} keys, and {longest} before", frames(&host));
+        longest = frames(&host);
+    }
+    assert!(longest >= 64, "it never started anew");
+}
+
+#[test]
 fn a_reader_that_stays_keeps_nobody_from_writing_and_sees_what_was_there() {
     let (host, _) = Host::with_key_of("alice");
     let reader = host.sqlite();

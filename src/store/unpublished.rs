@@ -161,3 +161,96 @@ impl Checksum {
 fn number_at(header: &[u8], start: usize) -> u32 {
     header[start..start + 4].iter().fold(0, |number, &byte| number << 8 | u32::from(byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use rusqlite::Connection;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    /// A database, where it is, and what SQLite wrote into its log: three transactions.
+    fn database() -> (TempDir, PathBuf, Vec<u8>) {
+        let folder = crate::store::tests::folder();
+        let path = folder.path().join("keys.db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0").unwrap();
+        for table in ["a", "b", "c"] {
+            connection.execute(&format!("CREATE TABLE {table} (number INTEGER)"), []).unwrap();
+        }
+        let log = std::fs::read(path.with_file_name("keys.db-wal")).unwrap();
+        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        drop(connection);
+        (folder, path, log)
+    }
+
+    /// The same log, whose header has this at `at`, with all of its sums right, of numbers in this order.
+    fn with(log: &[u8], at: usize, value: u32, number: fn([u8; 4]) -> u32) -> Vec<u8> {
+        let mut log = log.to_vec();
+        log[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        let mut sum = Checksum::default().and(&log[..24], number);
+        write(&mut log[24..HEADER], sum);
+        for frame in log[HEADER..].chunks_exact_mut(FRAME_HEADER + PAGE) {
+            sum = sum.and(&frame[..8], number).and(&frame[FRAME_HEADER..], number);
+            write(&mut frame[16..FRAME_HEADER], sum);
+        }
+        log
+    }
+
+    fn write(at: &mut [u8], Checksum(first, second): Checksum) {
+        at[..4].copy_from_slice(&first.to_be_bytes());
+        at[4..].copy_from_slice(&second.to_be_bytes());
+    }
+
+    #[test]
+    fn the_log_of_a_machine_with_the_other_order_of_bytes_is_read_as_sqlite_reads_it() {
+        let (_folder, path, log) = database();
+        let location = Location::new(&path).unwrap();
+        let frames = ((log.len() - HEADER) / (FRAME_HEADER + PAGE)) as u32;
+        for (magic, number) in
+            [(0x377f_0682, u32::from_le_bytes as fn([u8; 4]) -> u32), (0x377f_0683, u32::from_be_bytes)]
+        {
+            std::fs::write(path.with_file_name("keys.db-wal"), with(&log, 0, magic, number)).unwrap();
+            let opened = Log::open(&location).unwrap().unwrap();
+            assert_eq!(opened.last_commit(0).unwrap(), frames, "{magic:x}");
+            let connection = Connection::open(&path).unwrap();
+            connection.query_row("SELECT count(*) FROM c", [], |_| Ok(())).unwrap();
+            connection
+                .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn a_log_of_pages_that_no_database_has_is_none() {
+        let (_folder, path, log) = database();
+        let location = Location::new(&path).unwrap();
+        for (size, is_one) in
+            [(512, true), (65_536, true), (0, false), (256, false), (3000, false), (131_072, false)]
+        {
+            std::fs::write(path.with_file_name("keys.db-wal"), with(&log, 8, size, u32::from_le_bytes))
+                .unwrap();
+            assert_eq!(Log::open(&location).unwrap().is_some(), is_one, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_one_that_has_ended() {
+        let (folder, path, _) = database();
+        let location = Location::new(&path).unwrap();
+        assert!(!is_there(&location).unwrap());
+        let mut log = Log::open(&location).unwrap().unwrap();
+        log.file = File::open(folder.path()).unwrap();
+        assert_eq!(log.last_commit(0).unwrap_err().kind(), ErrorKind::IsADirectory);
+        let (file, away) = (path.with_file_name("keys.db-wal"), folder.path().join("away"));
+        std::fs::rename(&file, &away).unwrap();
+        assert!(!is_there(&location).unwrap());
+        symlink(&away, &file).unwrap();
+        assert!(is_there(&location).unwrap_err().to_string().contains("look at the log of"));
+    }
+}

@@ -39,6 +39,18 @@ fn a_database_that_lacks_its_last_byte_is_damaged() {
 }
 
 #[test]
+fn a_page_that_makes_no_sense_is_damage_and_a_backup_is_what_helps() {
+    let (host, _) = host_without_log(1);
+    let mut content = fs::read(host.database()).unwrap();
+    content[4096..8192].fill(7);
+    host.write("keys.db", &content);
+    host.apikey(&["list"]).fails(
+        1,
+        "apikey: <folder>/keys.db is damaged: database disk image is malformed\nrestore it from a backup\n",
+    );
+}
+
+#[test]
 fn a_log_that_was_cut_off_holds_what_was_committed_before_the_cut() {
     let (host, first) = host_without_log(1);
     host.key_from(&["create", "bob"]);

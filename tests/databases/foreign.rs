@@ -39,6 +39,19 @@ fn a_database_of_another_program_is_left_as_it_is_and_gets_no_side_files() {
 }
 
 #[test]
+fn what_sqlite_takes_for_no_database_is_none_of_ours() {
+    let (host, _) = host_without_log(1);
+    let mut content = fs::read(host.database()).unwrap();
+    // The largest part of a page that a row may take: 64, in every database.
+    content[21] = 65;
+    host.write("keys.db", &content);
+    for args in COMMANDS {
+        host.apikey(args).input("x").fails(6, "apikey: <folder>/keys.db is not an apikey database\n");
+        assert!(fs::read(host.database()).unwrap() == content, "{args:?}");
+    }
+}
+
+#[test]
 fn a_database_that_only_says_it_is_one_of_ours_is_not_written() {
     let host = Host::new();
     host.execute(
