@@ -137,6 +137,9 @@ fn where_a_key_goes_and_whether_a_delivery_is_finished_the_library_decides() {
     // Without being told, to the same file.
     let issued = authority.refresh(&refresh("web", Changes::default()), &mut service).unwrap();
     assert_eq!(issued.key_file.unwrap().path(), file.canonicalize().unwrap().to_str().unwrap());
+    // What is returned of the key is what is stored of it.
+    let stored = authority.current(&"web".parse().unwrap()).unwrap().unwrap();
+    assert_eq!(format!("{:?}", issued.record), format!("{stored:?}"));
     assert!(service.keys.is_empty() && content() != first);
 
     let reload =

@@ -228,24 +228,29 @@ impl Model<'_> {
             return Err(InternalError);
         }
         let (before, mut is_noted) = (self.now - ended_for, false);
-        for what in 0..3 {
+        let (mut what, mut last) = (0, String::new());
+        while what < 3 {
+            let found = self.old_keys(before, &last);
+            // Others may write between the look and this.
+            self.point();
+            let old: Vec<String> =
+                self.old_keys(before, &last).into_iter().filter(|key| found.contains(key)).collect();
             let was = self.world.clone();
             let World { keys, log, kept, .. } = &mut self.world;
-            let ended = |known: &Known| [known.revoked, known.expires].into_iter().flatten().min();
-            let is_current = |known: &Known| matches!(known.status, Status::Active | Status::Pending);
             match what {
                 0 => {
-                    let old =
-                        |known: &Known| !is_current(known) && ended(known).is_some_and(|end| end < before);
-                    let is_old = |prefix: &String| keys.get(prefix).is_some_and(old);
-                    log.retain(|event| !event.prefix.as_ref().is_some_and(is_old));
-                    keys.retain(|_, known| !old(known));
+                    log.retain(|event| !event.prefix.as_ref().is_some_and(|prefix| old.contains(prefix)));
+                    keys.retain(|prefix, _| !old.contains(prefix));
                 }
                 1 => log.retain(|event| {
                     event.at >= before
                         || event.prefix.as_ref().is_some_and(|prefix| keys.contains_key(prefix))
                 }),
                 _ => kept.retain(|user, _| keys.values().any(|known| known.user == *user)),
+            }
+            match found.into_iter().next_back() {
+                Some(found) if what == 0 => last = found,
+                _ => what += 1,
             }
             if self.world == was {
                 continue;
@@ -257,6 +262,15 @@ impl Model<'_> {
             self.point();
         }
         Ok(())
+    }
+
+    /// The keys that ended before then, in the order in which they are looked for, past the last one.
+    fn old_keys(&self, before: Ms, last: &str) -> Vec<String> {
+        let ended = |known: &Known| [known.revoked, known.expires].into_iter().flatten().min();
+        let is_current = |known: &Known| matches!(known.status, Status::Active | Status::Pending);
+        let is_old = |known: &Known| !is_current(known) && ended(known).is_some_and(|end| end < before);
+        let past = self.world.keys.iter().filter(|(prefix, known)| prefix.as_str() > last && is_old(known));
+        past.map(|(prefix, _)| prefix.clone()).collect()
     }
 
     pub(super) fn verify(&mut self, prefix: &str) -> Done {
