@@ -176,3 +176,94 @@ impl Folder {
         names.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::DirBuilder;
+    use std::os::unix::fs::{DirBuilderExt as _, symlink};
+
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    use nix::sys::stat::mkdirat;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// One that nobody else may write, whatever the umask is.
+    fn folder() -> (TempDir, PathBuf) {
+        let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir().unwrap();
+        let path = folder.path().canonicalize().unwrap();
+        (folder, path)
+    }
+
+    fn opened(path: &Path) -> Result<Folder, Obstacle> {
+        Folder::open(path, Trusted::with([None; 3]))
+    }
+
+    /// How a file was opened, and what becomes of it in another program.
+    fn flags_of(file: &File) -> (OFlag, FdFlag) {
+        let of_file = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL).unwrap());
+        (of_file, FdFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFD).unwrap()))
+    }
+
+    #[test]
+    fn a_file_is_opened_with_no_link_followed_and_without_waiting_and_kept_from_other_programs() {
+        let (_folder, path) = folder();
+        std::fs::write(path.join("file"), "").unwrap();
+        symlink("file", path.join("link")).unwrap();
+        let folder = opened(&path).unwrap();
+        assert_eq!(folder.read("link".as_ref()).unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
+        let (of_file, of_handle) = flags_of(&folder.read("file".as_ref()).unwrap());
+        assert!(of_file.contains(OFlag::O_NONBLOCK) && of_handle.contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
+    fn a_file_is_made_where_nothing_is_and_kept_from_other_programs() {
+        let (_folder, path) = folder();
+        symlink("nothing", path.join("link")).unwrap();
+        let folder = opened(&path).unwrap();
+        let (_, of_handle) = flags_of(&folder.create("file".as_ref()).unwrap());
+        assert!(of_handle.contains(FdFlag::FD_CLOEXEC));
+        for name in ["file", "link"] {
+            let error = folder.create(name.as_ref()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_mount_point_is_one_and_a_link_to_another_file_system_is_none() {
+        assert!(opened(Path::new("/")).unwrap().is_mount_point("proc".as_ref()));
+        let (_folder, path) = folder();
+        symlink("/proc/version", path.join("link")).unwrap();
+        nix::unistd::mkfifo(&path.join("fifo"), Mode::S_IRWXU).unwrap();
+        let folder = opened(&path).unwrap();
+        for name in ["link", "fifo", "nothing"] {
+            assert!(!folder.is_mount_point(name.as_ref()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_opened_one_name_at_a_time_so_that_none_above_it_can_be_swapped() {
+        let (_folder, mut path) = folder();
+        let mut above = File::open(&path).unwrap();
+        let name = "n".repeat(250);
+        // No call takes so long a path at once.
+        while path.as_os_str().len() < 5000 {
+            mkdirat(&above, name.as_str(), Mode::S_IRWXU).unwrap();
+            above = openat(&above, name.as_str(), ONLY_A_FOLDER, Mode::empty()).unwrap().into();
+            path.push(&name);
+        }
+        assert!(opened(&path).is_ok());
+    }
+
+    #[test]
+    fn a_link_on_the_way_to_a_folder_is_not_followed() {
+        let (_folder, path) = folder();
+        DirBuilder::new().mode(0o700).recursive(true).create(path.join("real/below")).unwrap();
+        symlink("real", path.join("link")).unwrap();
+        for (way, opens) in [("real", true), ("real/below", true), ("link", false), ("link/below", false)] {
+            assert_eq!(opened(&path.join(way)).is_ok(), opens, "{way}");
+        }
+        std::fs::write(path.join("file"), "").unwrap();
+        assert!(opened(&path.join("file")).unwrap_err().reason.contains("Not a directory"));
+    }
+}
