@@ -169,8 +169,7 @@ impl Folder {
 
     /// The names in it.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        let flags = ONLY_A_FOLDER | OFlag::O_RDONLY;
-        let mut opened = Dir::openat(&self.0, ".", flags, Mode::empty())?;
+        let mut opened = Dir::openat(&self.0, ".", ONLY_A_FOLDER, Mode::empty())?;
         let names =
             opened.iter().map(|entry| Ok(OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned()));
         names.collect()
