@@ -5,7 +5,7 @@ use rusqlite::{Row, params};
 
 use super::record::{Record, Status, damaged, parsed, time, user};
 use super::{Snapshot, Transaction};
-use crate::error::Result;
+use crate::error::{Code, Result};
 use crate::key::Prefix;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -197,16 +197,20 @@ impl Transaction<'_> {
     }
 
     /// Sees to what comes of keys that were just revoked: what a pending one was to bring is kept where nothing
-    /// else is, nothing is due any more, and it is written down.
+    /// else is, nothing is due any more, and it is written down. Damage leaves that out, but does not undo what
+    /// was done: SQLite may do nothing more in a transaction that met some.
     pub fn ended(&self, user: &User, keys: &[Held]) -> Result<()> {
         for key in keys.iter().filter(|key| key.stored != Status::Active) {
-            self.keep_where_nothing_is(user, key.prefix)?;
-            self.forget_settings_of(user, key.prefix)?;
+            let kept = self.keep_where_nothing_is(user, key.prefix);
+            self.unless_damaged(kept.and_then(|()| self.forget_settings_of(user, key.prefix)))?;
         }
         let no_longer_due = "UPDATE settings SET due_at = NULL WHERE user = ?1 AND due_at IS NOT NULL \
             AND NOT EXISTS (SELECT 1 FROM keys WHERE user = ?1 AND status = 'active')";
-        self.execute(no_longer_due, [user.as_str()])?;
-        keys.iter().try_for_each(|key| self.record("revoked", user, key, None, None))
+        self.unless_damaged(self.execute(no_longer_due, [user.as_str()]).map(drop))?;
+        for key in keys {
+            self.unless_damaged(self.record("revoked", user, key, None, None))?;
+        }
+        Ok(())
     }
 
     /// Makes the indexes of the keys anew.
@@ -222,7 +226,17 @@ impl Transaction<'_> {
             "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring')"
         );
         let parameters = params![user.as_str(), self.now.to_string()];
-        self.remake_indexes()?;
-        self.execute(sql, parameters)
+        let revoked = self.remake_indexes().and_then(|()| self.execute(sql, parameters));
+        let rows = *revoked.as_ref().unwrap_or(&0);
+        self.unless_damaged(revoked.map(drop)).map(|()| rows)
+    }
+
+    /// What was done, or left out for damage: but not where that has undone the transaction, as an I/O error
+    /// does.
+    pub(super) fn unless_damaged(&self, done: Result<()>) -> Result<()> {
+        match done {
+            Err(error) if error.code() == Code::DbError && !self.connection.is_autocommit() => Ok(()),
+            done => done,
+        }
     }
 }
