@@ -241,3 +241,19 @@ fn a_file_that_does_not_hold_the_key_is_not_changed() {
         host.apikey(&["edit", "web", "-q", "--name", "x"]).gives(0, "", "");
     }
 }
+
+#[test]
+#[ignore = "needs strace"]
+fn a_key_that_is_revoked_while_its_file_is_put_right_is_said_to_be_and_so_is_what_was_done() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let revoke = || {
+        host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+    };
+    let outcome = host.with_delay(&["edit", "web", "--key-file-mode", "0640"], "fchmod", revoke);
+    assert_eq!((outcome.status, host.mode("web.key")), (4, 0o640), "{outcome:?}");
+    let message = outcome.stderr.lines().next().unwrap();
+    assert!(message.contains("/web.key were put right, but ak_"), "{message}");
+    assert!(message.ends_with(" of web was revoked meanwhile"), "{message}");
+    assert!(outcome.stderr.ends_with("\n`apikey create web` issues another\n"), "{outcome:?}");
+}

@@ -215,19 +215,29 @@ impl Plan {
     /// until now than should.
     pub fn carry_out(&self, turn: &mut Turn<'_>) -> Result<bool> {
         let differs = self.differs();
-        if let Some((target, holding)) = self.file.as_ref().filter(|_| differs.owner || differs.mode) {
+        let amended = self.file.as_ref().filter(|_| differs.owner || differs.mode);
+        if let Some((target, holding)) = amended {
             target.amend(holding).map_err(undeliverable)?;
         }
+        let after_that = |error: Error| match amended {
+            Some((target, _)) => {
+                error.after(&format!("owner and mode of {} were put right", target.path().display()))
+            }
+            None => error,
+        };
         let changes = self.what_changes();
         if let Some(current) = self.current.as_ref().filter(|_| !changes.is_empty()) {
-            turn.write(|transaction| {
+            let edited = turn.write(|transaction| {
+                // A revocation waits for no turn.
                 let found = transaction.current(&current.user)?;
                 if found.is_none_or(|found| found.prefix != current.prefix) {
-                    let message = format!("{} of {} was replaced meanwhile", current.prefix, current.user);
-                    return Err(Error::new(Code::NoKey, message).hint("run it again"));
+                    let message = format!("{} of {} was revoked meanwhile", current.prefix, current.user);
+                    return Err(Error::new(Code::NoKey, message)
+                        .hint(format!("`apikey create {}` issues another", current.user)));
                 }
                 transaction.edit(current, self.expires_at, &self.settings, &changes.join(", "))
-            })?;
+            });
+            edited.map_err(after_that)?;
         }
         Ok(differs.was_open)
     }
