@@ -307,6 +307,14 @@ fn nothing_opens_the_database_as_a_key_file_which_would_end_the_locks_of_this_pr
         assert!(error.to_string().contains("belongs to the database"), "{error}");
         assert!(is_locked(), "ensure, {name}");
     }
+    // By a name in another folder, too.
+    let elsewhere = self::folder();
+    std::fs::hard_link(&path, elsewhere.path().join("web.key")).unwrap();
+    let changes = to(&elsewhere.path().join("web.key"));
+    let error = authority.ensure(&order("web", changes), false, &mut service).unwrap_err();
+    assert!(error.to_string().contains("belongs to the database"), "{error}");
+    assert!(is_locked(), "ensure, a hard link");
+    drop(elsewhere);
     // Whatever is kept of a user.
     let database = rusqlite::Connection::open(&path).unwrap();
     let names_it = "UPDATE settings SET key_file = ?1";

@@ -145,6 +145,15 @@ fn a_key_whose_grace_period_is_over_is_not_accepted() {
 }
 
 #[test]
+fn a_key_whose_grace_period_is_over_is_not_named_among_those_that_are_accepted() {
+    let (host, _) = Host::with_key_of("alice");
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1ms"]);
+    std::thread::sleep(Duration::from_millis(2));
+    let refreshed = host.apikey(&["refresh", "alice", "--yes", "--json"]).run().json();
+    assert_eq!(refreshed["still_accepted"], serde_json::json!([]));
+}
+
+#[test]
 fn a_grace_period_ends_with_the_key_s_own_expiry() {
     let host = Host::new();
     let created = host.apikey(&["create", "alice", "--json", "--expires-in", "1h"]).run().json();

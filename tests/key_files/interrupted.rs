@@ -478,3 +478,18 @@ fn a_revocation_removes_what_was_staged_and_no_other_key_s_stage() {
     assert!(!host.path(&format!(".web.key.{}", &pending[..15])).exists());
     assert!(host.path(".web.key.ak_0123456789ab").exists());
 }
+
+#[test]
+fn what_a_pending_key_was_to_bring_goes_with_it_whichever_way_it_is_revoked() {
+    for by_prefix in [false, true] {
+        let (host, pending) = host_with_pending("stage");
+        let subject = if by_prefix { &pending[..15] } else { "web" };
+        let left = || {
+            let sql = "SELECT count(*) FROM settings WHERE pending_key <> 0";
+            host.sqlite().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap()
+        };
+        assert_eq!(left(), 1);
+        host.apikey(&["revoke", subject, "-yq"]).gives(0, "", "");
+        assert_eq!(left(), 0, "{subject}");
+    }
+}
