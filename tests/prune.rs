@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::time::Duration;
+
+use apikey::{Authority, Timestamp};
 use common::Host;
 use serde_json::{Value, json};
 
@@ -189,4 +192,16 @@ fn many_are_forgotten_in_steps_which_one_event_sums_up() {
     host.add_revoked_keys(5000);
     assert_eq!(prune(&host, &["--ended-for", "1d", "-y"]), json!({ "keys": 5000, "events": 0 }));
     assert_eq!(left(&host), ["alice active", "issued alice", "pruned -"]);
+}
+
+#[test]
+fn who_prunes_begins_with_a_few_and_takes_no_more_than_twice_as_many_the_next_time() {
+    let (host, _) = Host::with_key_of("alice");
+    host.add_revoked_keys(1000);
+    let mut authority = Authority::open(&host.database(), Duration::from_secs(10), Timestamp::now).unwrap();
+    let mut sums = vec![0];
+    authority.prune(Duration::from_secs(24 * 60 * 60), |so_far| sums.push(so_far.keys)).unwrap();
+    let steps = Vec::from_iter(sums.windows(2).map(|sums| sums[1] - sums[0]));
+    assert_eq!((steps[0], sums.last()), (64, Some(&1000)), "{steps:?}");
+    assert!(steps.windows(2).all(|steps| steps[1] <= 2 * steps[0].max(64)), "{steps:?}");
 }
