@@ -117,3 +117,18 @@ pub fn share_with_writers(file: &File, database: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_it_is_not_known_who_may_write_the_database_the_lock_is_not_shared() {
+        let folder = crate::store::tests::folder();
+        let lock = open_file(&folder.path().join("lock")).unwrap();
+        // No database yet: it is made next.
+        share_with_writers(&lock, &folder.path().join("keys.db")).unwrap();
+        let error = share_with_writers(&lock, &folder.path().join("lock/keys.db")).unwrap_err();
+        assert!(error.to_string().contains("share the lock with the writers of"), "{error}");
+    }
+}

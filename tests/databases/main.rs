@@ -371,6 +371,22 @@ fn lock_file(host: &Host) -> File {
 }
 
 #[test]
+fn a_lock_that_is_as_it_should_be_is_left_alone() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (host, _) = Host::with_key_of("alice");
+    let changed = || {
+        let found = fs::metadata(host.path("keys.db-lock")).unwrap();
+        (found.ctime(), found.ctime_nsec())
+    };
+    let before = changed();
+    host.key_from(&["create", "bob"]);
+    assert_eq!(changed(), before);
+    host.chmod("keys.db-lock", 0o640);
+    host.key_from(&["create", "carol"]);
+    assert_eq!(host.mode("keys.db-lock"), 0o600);
+}
+
+#[test]
 fn a_lock_that_was_removed_while_somebody_waited_for_it_is_made_anew() {
     let (host, _) = Host::with_key_of("alice");
     let (lock, waiting) = lock_and_who_waits(&host);
