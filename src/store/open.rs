@@ -226,4 +226,24 @@ mod tests {
         assert_eq!(value("wal_autocheckpoint"), Ok(0));
         assert_eq!(value("mmap_size"), Ok(0));
     }
+
+    #[test]
+    fn what_lies_there_by_now_is_not_opened_in_the_place_of_what_was_checked() {
+        let folder = crate::store::tests::folder();
+        let (path, other) = (folder.path().join("keys.db"), folder.path().join("other.db"));
+        for path in [&path, &other] {
+            crate::store::make(&Location::new(path).unwrap(), versions::VERSIONS).unwrap();
+        }
+        let location = Location::new(&path).unwrap();
+        let checked = location.check().unwrap().unwrap();
+        let refusal = || {
+            let opened = connect(&location, checked, versions::VERSIONS, Index::Shared);
+            opened.map(drop).unwrap_err().to_string()
+        };
+        std::fs::rename(&path, folder.path().join("away.db")).unwrap();
+        std::os::unix::fs::symlink("away.db", &path).unwrap();
+        assert!(refusal().contains("cannot open"), "{}", refusal());
+        std::fs::rename(&other, &path).unwrap();
+        assert!(refusal().contains("was replaced while it was being opened"), "{}", refusal());
+    }
 }
