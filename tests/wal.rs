@@ -3,6 +3,7 @@
 mod common;
 
 use common::Host;
+use rusqlite::{Connection, OpenFlags};
 
 /// A frame of the log: a page and its header. <https://sqlite.org/fileformat2.html>, section 4.1.
 const FRAME: u64 = 4096 + 24;
@@ -62,4 +63,24 @@ fn a_reader_that_stays_keeps_nobody_from_writing_and_sees_what_was_there() {
     drop(reader);
     host.key_from(&["create", "bob"]);
     assert_eq!(host.accepted(), 62);
+}
+
+#[test]
+fn a_use_that_is_no_news_is_no_write() {
+    let (host, key) = Host::with_key_of("alice");
+    assert_eq!(host.status_of(&key), "active");
+    // One that moves nothing when it goes.
+    let reader = Connection::open_with_flags(host.database(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    reader.execute_batch("BEGIN; SELECT * FROM keys").unwrap();
+    for n in 0..30 {
+        host.key_from(&["create", &format!("user-{n}")]);
+    }
+    drop(reader);
+    assert!(frames(&host) > MOST, "{}", frames(&host));
+    // The next write moves the log to the database.
+    let before = host.contents();
+    assert_eq!(host.status_of(&key), "active");
+    assert!(host.contents() == before);
+    host.key_from(&["create", "bob"]);
+    assert!(host.contents() != before);
 }

@@ -218,6 +218,7 @@ fn other_people_s_tables_are_left_alone() {
          CREATE TABLE _litestream_lock (id INTEGER);
          INSERT INTO _litestream_seq VALUES (1, 1);
          CREATE INDEX notes_of_theirs ON _litestream_seq (seq);
+         CREATE TABLE indexed_by_sqlite_itself (note TEXT UNIQUE);
          CREATE TABLE refers (prefix INTEGER REFERENCES keys (prefix));
          INSERT INTO refers SELECT prefix FROM keys;
          ANALYZE",
