@@ -3,6 +3,7 @@
 mod common;
 
 use common::Host;
+use common::strace::{Fault, at_each_call};
 use serde_json::json;
 
 #[test]
@@ -239,4 +240,24 @@ fn damage_to_the_log_of_events_keeps_no_key_accepted_where_litestream_replicates
         let outcome = copy.apikey(&["revoke", "alice", "-yq"]).run();
         assert_eq!((outcome.status, copy.accepted()), (0, 0), "{damaged}: {outcome:?}");
     }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_read_that_fails_leaves_nothing_that_is_only_said_to_be_revoked() {
+    let before = Host::new();
+    before.apikey(&["create", "web", "-q", "--key-file", "web.key"]).gives(0, "", "");
+    let key = std::fs::read_to_string(before.path("web.key")).unwrap();
+    before.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    // Not EIO, which SQLite takes for damage.
+    let reads = at_each_call(
+        || before.copy(),
+        &["revoke", "web", "-y"],
+        |call| if call.name == "pread64" { vec![Fault::Error("ESTALE")] } else { vec![] },
+        |host, outcome, at| {
+            let status = host.status_of(&key);
+            assert_eq!(status == "revoked", outcome.status == 0, "{at}: {status}: {outcome:?}");
+        },
+    );
+    assert!(reads > 10, "{reads}");
 }

@@ -119,19 +119,23 @@ fn end(
         return Ok((revoked, None, Vec::new()));
     }
     // From here on nothing that makes no sense is a reason not to revoke.
-    let kept = transaction.key_file(&user).ok().flatten();
+    let kept = transaction.unless_damaged(transaction.key_file(&user))?;
     let pending = held.iter().filter(|key| key.stored == Status::Pending).map(|key| key.prefix);
-    let file_of = |prefix| Some((prefix, transaction.key_file_of_pending(&user, prefix)?));
-    let under_way: Vec<(Prefix, KeyFile)> = pending.clone().filter_map(file_of).collect();
+    let file_of = |key| {
+        let file = transaction.unless_damaged(transaction.key_file_of_pending(&user, key))?;
+        Ok(file.map(|file| (key, file)))
+    };
+    let under_way: Result<Vec<_>> = pending.clone().filter_map(|key| file_of(key).transpose()).collect();
+    let under_way = under_way?;
     let mut still_accepted = Vec::new();
     match subject {
         Subject::User(_) => {
             for key in pending {
-                let _ = transaction.keep_where_delivered(&user, key);
+                transaction.unless_damaged(transaction.keep_where_delivered(&user, key))?;
             }
         }
         Subject::Key(_) => {
-            let others = transaction.held(&user).unwrap_or_default();
+            let others = transaction.unless_damaged(transaction.held(&user))?;
             still_accepted = others.into_iter().filter(|key| key.status.is_accepted()).collect();
         }
     }

@@ -5,7 +5,7 @@ use rusqlite::{Row, params};
 
 use super::record::{Record, Status, damaged, parsed, time, user};
 use super::{Snapshot, Transaction};
-use crate::error::{Code, Result};
+use crate::error::Result;
 use crate::key::Prefix;
 use crate::timestamp::Timestamp;
 use crate::user::User;
@@ -226,17 +226,12 @@ impl Transaction<'_> {
             "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring')"
         );
         let parameters = params![user.as_str(), self.now.to_string()];
-        let revoked = self.remake_indexes().and_then(|()| self.execute(sql, parameters));
-        let rows = *revoked.as_ref().unwrap_or(&0);
-        self.unless_damaged(revoked.map(drop)).map(|()| rows)
+        self.unless_damaged(self.remake_indexes().and_then(|()| self.execute(sql, parameters)))
     }
 
-    /// What was done, or left out for damage: but not where that has undone the transaction, as an I/O error
-    /// does.
-    pub(super) fn unless_damaged(&self, done: Result<()>) -> Result<()> {
-        match done {
-            Err(error) if error.code() == Code::DbError && !self.connection.is_autocommit() => Ok(()),
-            done => done,
-        }
+    /// What was done or seen, or nothing where damage keeps that from being: but not where the transaction is undone
+    /// by what failed, as by an I/O error. What follows would take hold by itself.
+    pub fn unless_damaged<T: Default>(&self, done: Result<T>) -> Result<T> {
+        if self.connection.is_autocommit() { done } else { Ok(done.unwrap_or_default()) }
     }
 }

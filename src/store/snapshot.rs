@@ -102,12 +102,12 @@ impl<'store> Snapshot<'store> {
         Ok(pending)
     }
 
-    /// The file that the key with this prefix is on its way into, where that can be told.
-    pub fn key_file_of_pending(&self, user: &User, prefix: Prefix) -> Option<KeyFile> {
+    /// The file that the key with this prefix is on its way into.
+    pub fn key_file_of_pending(&self, user: &User, prefix: Prefix) -> Result<Option<KeyFile>> {
         let sql =
             concat!("SELECT ", key_file_columns!(), " FROM settings WHERE user = ?1 AND pending_key = ?2");
         let parameters = params![user.as_str(), prefix.bits()];
-        self.all(sql, parameters, |row, _| settings::key_file(row, 0)).ok()?.pop().flatten()
+        Ok(self.all(sql, parameters, |row, _| settings::key_file(row, 0))?.pop().flatten())
     }
 
     /// The key with this prefix, and the file that it is in or on its way to.

@@ -59,6 +59,25 @@ fn of_a_commit_that_failed_and_cannot_be_buried_it_is_said_that_nobody_knows() {
 }
 
 #[test]
+fn what_undoes_a_transaction_is_nothing_to_go_on_after() {
+    let (_folder, path, _) = database(VERSIONS);
+    let mut store = opened(&path, VERSIONS);
+    let undone = store.write(&Actor::current(), clock, |transaction| {
+        transaction.unless_damaged(transaction.execute("UPDATE keys SET user = NULL", []))?;
+        // As long as a statement runs that is to be interrupted, so is every other; and that undoes all of it, as an
+        // I/O error does.
+        let mut change = transaction.connection.prepare("UPDATE keys SET name = 'x'").unwrap();
+        let mut running = transaction.connection.prepare("SELECT * FROM sqlite_schema").unwrap();
+        let mut rows = running.query([]).unwrap();
+        rows.next().unwrap();
+        transaction.connection.get_interrupt_handle().interrupt();
+        transaction.unless_damaged(transaction.run(|_| change.execute([])))
+    });
+    let undone = undone.unwrap_err().to_string();
+    assert!(undone.contains("interrupted"), "{undone}");
+}
+
+#[test]
 fn what_can_only_be_made_to_expire_ends_no_later_than_it_did() {
     for (status, revoked_at) in [("active", None), ("retiring", Some("2026-11-01T00:00:00.000Z"))] {
         let (_folder, path, key) = database(VERSIONS);
