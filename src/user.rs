@@ -17,6 +17,16 @@ impl User {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What stands for a name that is damaged, so that it is none: one that says so.
+    pub(crate) fn damaged(text: &[u8]) -> Self {
+        let clean = |byte: &u8| if is_in_names(*byte) { char::from(*byte) } else { '_' };
+        User(format!("damaged:{}", text.iter().take(100).map(clean).collect::<String>()))
+    }
+}
+
+fn is_in_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"._@+:-".contains(&byte)
 }
 
 impl fmt::Display for User {
@@ -36,7 +46,7 @@ impl FromStr for User {
         }
         let mut bytes = text.bytes();
         let starts = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric());
-        let goes_on = bytes.all(|b| b.is_ascii_alphanumeric() || b"._@+:-".contains(&b));
+        let goes_on = bytes.all(is_in_names);
         if starts && goes_on && text.len() <= 128 {
             return Ok(User(text.to_owned()));
         }

@@ -163,6 +163,37 @@ fn where_an_index_lacks_an_entry_all_else_of_a_revocation_is_done() {
     }
 }
 
+#[test]
+fn no_flipped_bit_in_the_name_of_its_user_keeps_a_key_accepted() {
+    let (host, key, start) = host_with_a_row();
+    let content = std::fs::read(host.database()).unwrap();
+    // Behind the ten types of the row, its hash and its id.
+    let name = start + 10 + 32 + 36;
+    assert_eq!(&content[name..name + 5], b"alice");
+    for (at, bit) in [0, 2].into_iter().flat_map(|at| (0..8).map(move |bit| (at, bit))) {
+        let mut flipped = content.clone();
+        flipped[name + at] ^= 1 << bit;
+        // An index still says whose it is.
+        for subject in ["alice", &key[..15]] {
+            let copy = host.copy();
+            copy.write("keys.db", &flipped);
+            let outcome = copy.apikey(&["revoke", subject, "-y"]).run();
+            let said = format!("Revoked {} of ", &key[..15]);
+            let is_said = outcome.stderr.starts_with(&said) && !outcome.stderr.contains("made to expire");
+            assert!(outcome.status == 0 && is_said, "{at}, {bit}: {subject}: {outcome:?}");
+            assert_eq!(copy.accepted(), 0, "{at}, {bit}: {subject}: {outcome:?}");
+            let log = copy.apikey(&["log", &key[..15], "--json"]).run().json();
+            let last = log["events"].as_array().unwrap().last().unwrap().clone();
+            assert_eq!(last["event"], "revoked", "{at}, {bit}: {subject}: {log}");
+        }
+    }
+    // The first character is `!` now.
+    let mut flipped = content;
+    flipped[name] ^= 0x40;
+    host.write("keys.db", &flipped);
+    host.apikey(&["revoke", &key[..15], "-y"]).gives(0, "", "Revoked <prefix> of damaged:_lice.\n");
+}
+
 const INDEXES: [&str; 4] = ["keys_of_user", "one_active_key", "one_pending_key", "retiring_keys"];
 
 /// A host where alice has an active, a pending and a retiring key, all of it in the database's own file.

@@ -3,8 +3,6 @@
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
 //! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
-use std::cell::Cell;
-
 use super::show::{no_key, no_such_key};
 use crate::delivery::{check_is_not_the_database, discard};
 use crate::error::{Code, Error, Result};
@@ -45,23 +43,18 @@ pub(super) fn revoke(
     subject: &Subject,
     agreed: Option<&[Prefix]>,
 ) -> Result<Revoked> {
-    let found = Cell::new(false);
-    let end_by = |looks: &[Look], manner, store: &mut Store| {
-        store.write_at_once(clock, |transaction| {
-            let done = end(transaction, looks, manner, subject, agreed)?;
-            found.set(found.get() || !done.0.keys.is_empty());
-            Ok(done)
-        })
+    let mut known = Vec::new();
+    let end_by = |store: &mut Store, looks: &[Look], manner, known: &mut Vec<Prefix>| {
+        store.write_at_once(clock, |transaction| end(transaction, looks, manner, subject, agreed, known))
     };
     let is_damage = |done: &Result<Done>| done.as_ref().is_err_and(|error| error.code() == Code::DbError);
-    let mut done = end_by(&Look::QUICK, Manner::Whole, store);
+    let mut done = end_by(store, &Look::QUICK, Manner::Whole, &mut known);
     if is_damage(&done) {
         let looks = looks_past_damage(store, clock, subject)?;
         for manner in [Manner::Whole, Manner::Bare, Manner::Anew, Manner::ByTime] {
-            let was_found = found.get();
-            let again = end_by(&looks, manner, store);
+            let again = end_by(store, &looks, manner, &mut known);
             let finds_none = again.as_ref().is_ok_and(|(revoked, ..)| revoked.keys.is_empty());
-            if was_found && finds_none {
+            if !known.is_empty() && finds_none {
                 // A commit that failed has revoked them all the same, and that may not last.
                 break;
             }
@@ -92,14 +85,26 @@ enum Manner {
     ByTime,
 }
 
+/// Ends in one `manner` what these looks find, and what is `known` of those before.
 fn end(
     transaction: &Transaction<'_>,
     looks: &[Look],
     manner: Manner,
     subject: &Subject,
     agreed: Option<&[Prefix]>,
+    known: &mut Vec<Prefix>,
 ) -> Result<Done> {
-    let (user, held, is_one_left_out) = find(transaction, looks, subject)?;
+    let (user, mut held, is_one_left_out) = find(transaction, looks, subject)?;
+    for &prefix in known.iter() {
+        if held.iter().all(|key| key.prefix != prefix) {
+            // Its row says that it is another's, and the index that said whose it is was made anew.
+            let key = transaction.unless_damaged(transaction.held_with_prefix(prefix))?;
+            held.extend(key.map(|(_, key)| key).filter(|key| key.stored.is_accepted()));
+        }
+    }
+    held.sort_by_key(|key| key.stored != Status::Active);
+    let keys = still_to_revoke(held.clone());
+    known.extend(keys.iter().map(|key| key.prefix));
     // Those whose time is over too: by the clock alone they are not revoked for good.
     let by_time = manner == Manner::ByTime;
     match manner {
@@ -108,7 +113,6 @@ fn end(
         Manner::ByTime => transaction.end_by_time(&held)?,
     }
     let mut written_anew = if manner == Manner::Anew { held.len() } else { 0 };
-    let keys = still_to_revoke(held.clone());
     keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
     if is_one_left_out && !by_time {
         written_anew += transaction.revoke_unreadable(&user)?;

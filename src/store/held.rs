@@ -69,7 +69,7 @@ macro_rules! revoke_anew {
     () => {
         "UPDATE keys NOT INDEXED SET status = 'revoked', revoked_at = ?2, \
          key_hash = iif(length(CAST(key_hash AS BLOB)) = 32, CAST(key_hash AS BLOB), randomblob(32)), \
-         id = ifnull(CAST(id AS TEXT), ''), user = CAST(user AS TEXT), name = CAST(name AS TEXT), expires_at = NULL, \
+         id = ifnull(CAST(id AS TEXT), ''), user = ifnull(CAST(user AS TEXT), ''), name = CAST(name AS TEXT), expires_at = NULL, \
          last_used_at = NULL WHERE "
     };
 }
@@ -144,10 +144,14 @@ impl Snapshot<'_> {
         Ok((held, is_left_out))
     }
 
-    /// The key with this prefix, and whose it is.
+    /// The key with this prefix, and whose it is, as far as that can be read.
     pub fn held_with_prefix(&self, prefix: Prefix) -> Result<Option<(User, Held)>> {
         let sql = concat!("SELECT ", held_columns!(), ", CAST(user AS TEXT) FROM keys WHERE prefix = ?1");
-        let read = |row: &Row<'_>, now| Ok((user(row, 4)?, Held::read(row, now)?));
+        let whose = |row: &Row<'_>| {
+            let text = row.get_ref(4)?.as_bytes_or_null()?.unwrap_or_default();
+            Ok::<_, rusqlite::Error>(user(row, 4).unwrap_or_else(|_| User::damaged(text)))
+        };
+        let read = |row: &Row<'_>, now| Ok((whose(row)?, Held::read(row, now)?));
         Ok(self.all(sql, [prefix.bits()], read)?.pop())
     }
 
