@@ -168,13 +168,12 @@ impl Error {
         self
     }
 
-    /// The same failure, before which these keys of `user` were revoked, or could only be made to expire.
-    pub(crate) fn after_revoking(self, user: &User, keys: Vec<Prefix>, by_time: bool) -> Self {
+    /// The same failure, before which these keys of `user` ended, and `how`.
+    pub(crate) fn after_revoking(self, user: &User, keys: Vec<Prefix>, how: &str) -> Self {
         if keys.is_empty() {
             return self;
         }
-        let ended = if by_time { "could only be made to expire (revoke them again)" } else { "ended" };
-        let done = format!("{} of {user} {ended}", listed(keys.iter().copied()));
+        let done = format!("{} of {user} {how}", listed(keys.iter().copied()));
         Error { revoked: keys, ..self.after(&done) }
     }
 

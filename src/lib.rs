@@ -38,7 +38,7 @@ pub use uuid::Uuid;
 
 pub use crate::authority::{
     Authority, Backup, Check, Done, Due, DueCount, Filter, Health, Issued, Keys, Metrics, Order, Recipient,
-    Refresh, Renewal, Revoked, Settled, Shown, Step,
+    Refresh, Renewal, Revoked, Settled, Shortfall, Shown, Step,
 };
 pub use crate::delivery::{Delivery, End};
 pub use crate::error::{Code, Error, Result};

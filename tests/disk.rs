@@ -299,3 +299,57 @@ fn on_a_full_disk_a_revocation_says_what_it_could_do() {
     // Nothing could be done, only that, and all.
     assert_eq!(seen.len(), 6, "{seen:?}");
 }
+
+#[test]
+fn where_keys_could_only_be_made_to_expire_they_are_not_renewed_unless_that_is_said() {
+    let before = Host::new();
+    before.apikey(&["create", "web", "-q", "--key-file", "web.key", "--renew-after", "1ms"]).gives(0, "", "");
+    let mut seen = BTreeSet::new();
+    for blocks in (0..200).step_by(4) {
+        for args in ["revoke web", "refresh web --revoke-first"] {
+            let host = before.copy();
+            let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec {APIKEY} {args} --yes");
+            let outcome = host.program("/bin/sh", &["-c", &script]).run();
+            if outcome.stderr.contains("only be made to expire") {
+                let is_said = ["`apikey renew` may issue the next one", "until then they may be renewed"]
+                    .iter()
+                    .any(|said| outcome.stderr.contains(said));
+                let due = host.apikey(&["renew", "--dry-run", "--json"]).run().json()["due"].clone();
+                assert_eq!(!due.as_array().unwrap().is_empty(), is_said, "{args}, {blocks}: {outcome:?}");
+                seen.insert((args, is_said));
+            }
+        }
+    }
+    assert!(
+        seen.contains(&("revoke web", true)) && seen.contains(&("refresh web --revoke-first", true)),
+        "{seen:?}"
+    );
+}
+
+#[test]
+#[ignore = "needs root and strace"]
+fn a_refresh_says_that_what_it_was_to_revoke_first_could_only_be_made_to_expire() {
+    let mount = Mount::tmpfs(2 << 20);
+    // With less room nothing can be done, and with more it is revoked.
+    let with_just_enough_room = |refresh: &[&str]| {
+        (0..40).find_map(|pages: u64| {
+            let host = Host::new_in(mount.path());
+            host.key_from(&["create", "web"]);
+            let filler = host.path("filler");
+            assert!(std::fs::write(&filler, vec![7; 4 << 20]).is_err());
+            let file = File::options().write(true).open(&filler).unwrap();
+            file.set_len(file.metadata().unwrap().len() - pages * 4096).unwrap();
+            drop(file);
+            // There is enough when the next one is issued.
+            let outcome = host.with_delay(refresh, "flock", || std::fs::remove_file(&filler).unwrap());
+            (outcome.status == 0).then_some(outcome)
+        })
+    };
+    let outcome = with_just_enough_room(&["refresh", "web", "-y", "--revoke-first"]).unwrap();
+    let said: Vec<&str> = outcome.stderr.lines().collect();
+    assert_eq!(said.len(), 3, "{said:?}");
+    assert!(said[1].ends_with(" is expired.") && said[2].starts_with("They could only be made"), "{said:?}");
+    let outcome = with_just_enough_room(&["refresh", "web", "-y", "--revoke-first", "--json"]).unwrap();
+    let json = outcome.json();
+    assert!(json["previous_key_prefix"].is_string() && json["previous_key_revoked"] == false, "{json}");
+}

@@ -194,6 +194,78 @@ fn no_flipped_bit_in_the_name_of_its_user_keeps_a_key_accepted() {
     host.apikey(&["revoke", &key[..15], "-y"]).gives(0, "", "Revoked <prefix> of damaged:_lice.\n");
 }
 
+#[test]
+fn a_revocation_that_could_not_be_written_down_says_so_and_what_is_accepted_all_the_same() {
+    let (host, old) = Host::with_key_of("alice");
+    let current = host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    host.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    let (mut database, start) = page_of(&host, "events");
+    database[start] ^= 8;
+    host.write("keys.db", &database);
+    let not_logged =
+        "The log does not say so, since the database is damaged or its disk is full: see `apikey doctor`.";
+    let copy = host.copy();
+    let all = format!("Revoked <prefix>, <prefix> of alice. {not_logged}\n");
+    copy.apikey(&["revoke", "alice", "-y"]).gives(0, "", all);
+    assert_eq!(copy.accepted(), 0);
+    let revoked = host.apikey(&["revoke", &current[..15], "-y", "--json"]).run().json();
+    assert_eq!(revoked["message"], format!("Revoked {} of alice. {not_logged}", &current[..15]));
+    let accepted = &revoked["still_accepted"];
+    assert_eq!((&accepted[0]["prefix"], &accepted[0]["status"]), (&json!(old[..15]), &json!("retiring")));
+    assert_eq!(host.accepted(), 1);
+}
+
+#[test]
+fn a_key_that_could_not_be_ended_since_it_cannot_be_read_is_told() {
+    // Its prefix is none, and the index cannot be read in which a status would have to be written.
+    let spoil = |host: &Host| {
+        host.execute(
+            "UPDATE keys SET prefix = prefix | (1 << 50) WHERE status = (SELECT max(status) FROM keys);
+             PRAGMA wal_checkpoint(TRUNCATE)",
+        );
+        let (mut database, start) = page_of(host, "one_active_key");
+        database[start] ^= 8;
+        host.write("keys.db", &database);
+    };
+    let (host, _) = Host::with_key_of("alice");
+    let alone = host.copy();
+    host.key_from(&["refresh", "alice", "--yes", "--grace", "1h"]);
+    spoil(&host);
+    host.apikey(&["revoke", "alice", "-y"]).gives(
+        0,
+        "",
+        "Revoked <prefix> of alice. They could only be made to expire, since the database is damaged or its disk is full: \
+         make room, or restore it from a backup, and revoke them again, each by its prefix. Another key, which cannot be \
+         read, is left as it was, and may be accepted: restore the database from a backup, and revoke again.\n",
+    );
+    spoil(&alone);
+    alone.apikey(&["revoke", "alice", "-y"]).fails(
+        1,
+        "apikey: a key of alice cannot be read, and could not be revoked\n\
+         restore the database from a backup, and revoke it there\n",
+    );
+}
+
+#[test]
+fn a_user_whose_older_key_could_only_be_made_to_expire_is_renewed_as_before() {
+    let host = Host::new();
+    host.apikey(&["create", "web", "-q", "--key-file", "web.key", "--renew-after", "30d"]).gives(0, "", "");
+    let old = std::fs::read_to_string(host.path("web.key")).unwrap();
+    host.apikey(&["refresh", "web", "-yq", "--grace", "1h"]).gives(0, "", "");
+    host.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+    let (mut database, start) = page_of(&host, "retiring_keys");
+    database[start] ^= 8;
+    host.write("keys.db", &database);
+    let renewed =
+        || host.sqlite().query_row("SELECT count(renew_after_ms) FROM settings", [], |row| row.get(0));
+    for (subject, left) in [(&old[..15], 1), ("web", 0)] {
+        let outcome = host.apikey(&["revoke", subject, "-y"]).run();
+        assert!(outcome.stderr.contains("only be made to expire"), "{subject}: {outcome:?}");
+        assert_eq!(outcome.stderr.contains(", which is active, is accepted."), left == 1, "{outcome:?}");
+        assert_eq!(renewed(), Ok(left), "{subject}: {outcome:?}");
+    }
+}
+
 const INDEXES: [&str; 4] = ["keys_of_user", "one_active_key", "one_pending_key", "retiring_keys"];
 
 /// A host where alice has an active, a pending and a retiring key, all of it in the database's own file.

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::Recipient;
 use super::revoke::check_agreed;
+use super::{Recipient, Shortfall};
 use crate::delivery::{Activated, Delivery, NewParcel, Replaces, send, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
@@ -42,6 +42,8 @@ pub struct Issued {
     pub previous_key_file: Option<KeyFile>,
     /// Every key that was revoked before it was issued, as it was then.
     pub revoked_first: Vec<Held>,
+    /// What was not done of that.
+    pub shortfall: Shortfall,
     /// The user's older keys that are accepted all the same.
     pub still_accepted: Vec<Held>,
     /// An earlier run issued it; this one finished its delivery.
@@ -64,6 +66,7 @@ pub(super) struct Issue<'a> {
     pub replace: Replace<'a>,
     /// Every key of the user that was revoked for it, as it was before.
     pub revoked_first: Vec<Held>,
+    pub shortfall: Shortfall,
 }
 
 /// What becomes of the user's current key.
@@ -100,6 +103,7 @@ pub(super) fn create(
         tell_by: None,
         replace: Replace::Nothing,
         revoked_first: Vec::new(),
+        shortfall: Shortfall::default(),
     };
     issue.go(turn, recipient)
 }
@@ -119,6 +123,7 @@ impl Issued {
             previous,
             previous_key_file: None,
             revoked_first: Vec::new(),
+            shortfall: Shortfall::default(),
             still_accepted,
             was_waiting: false,
         }
@@ -208,7 +213,11 @@ impl Issue<'_> {
 
     fn issued(&self, activated: Activated, key_file: Option<KeyFile>) -> Issued {
         let revoked = self.ended().map(|current| Held {
-            status: if current.status.is_accepted() { Status::Revoked } else { current.status },
+            status: match current.status.is_accepted() {
+                true if self.shortfall.by_time => Status::Expired,
+                true => Status::Revoked,
+                false => current.status,
+            },
             ..*current
         });
         let path = key_file.as_ref().map(KeyFile::path);
@@ -219,6 +228,8 @@ impl Issue<'_> {
             previous: issued.previous.or(revoked),
             previous_key_file,
             revoked_first: self.revoked_first.clone(),
+            // The next one is there.
+            shortfall: Shortfall { still_renewed: false, ..self.shortfall },
             ..issued
         }
     }

@@ -16,6 +16,7 @@ mod refresh;
 mod renew;
 mod revoke;
 mod settled;
+mod shortfall;
 mod show;
 
 use std::path::{Path, PathBuf};
@@ -31,6 +32,7 @@ use self::refresh::{Ended, Kind};
 pub use self::renew::{Due, DueCount, Renewal, Step};
 pub use self::revoke::Revoked;
 pub use self::settled::{Done, Settled};
+pub use self::shortfall::Shortfall;
 pub use self::show::Shown;
 use crate::delivery::{Delivery, recover};
 use crate::error::{Error, Result};
@@ -117,13 +119,13 @@ impl Authority {
             true => refresh::revoke_first(&mut self.store, self.clock, refresh, recipient)?,
             false => Ended::default(),
         };
-        let (prefixes, by_time): (Vec<Prefix>, _) =
-            (ended.keys.iter().map(|key| key.prefix).collect(), ended.by_time);
+        let prefixes: Vec<Prefix> = ended.keys.iter().map(|key| key.prefix).collect();
+        let shortfall = ended.shortfall;
         let user = &refresh.order.user;
         let issued = self.turn_for(user, recipient).and_then(|(mut turn, waiting)| {
             refresh::refresh(&mut turn, waiting.as_ref(), refresh, Kind::Refresh, ended, recipient)
         });
-        issued.map_err(|error| error.after_revoking(user, prefixes, by_time))
+        issued.map_err(|error| error.after_revoking(user, prefixes, &shortfall.how_ended()))
     }
 
     /// Revokes at once and for good what the subject is: the active, the pending and each retiring key of a

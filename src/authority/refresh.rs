@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Recipient;
 use super::issue::{Issue, Issued, Order, Replace, check_none_waits};
 use super::revoke::{check_agreed, revoke};
+use super::{Recipient, Shortfall};
 use crate::delivery::{Delivery, End, Replaces, tell_and_activate};
 use crate::error::{Code, Error, Result};
 use crate::key::Prefix;
@@ -56,8 +56,8 @@ impl Kind {
 #[derive(Default)]
 pub(super) struct Ended {
     pub keys: Vec<Held>,
-    /// They could only be made to expire.
-    pub by_time: bool,
+    /// What was not done of that.
+    pub shortfall: Shortfall,
     /// Whose the file may be in which the last of them was.
     pub owners: [Option<Owner>; 2],
 }
@@ -86,7 +86,7 @@ pub(super) fn revoke_first(
     }
     let agreed = refresh.agreed.as_deref();
     let revoked = revoke(store, clock, &Subject::User(user.clone()), agreed)?;
-    Ok(Ended { keys: revoked.keys, by_time: revoked.by_time, owners })
+    Ok(Ended { keys: revoked.keys, shortfall: revoked.shortfall, owners })
 }
 
 /// What [`Authority::refresh`](super::Authority::refresh) does, when what was to be revoked first has `ended`.
@@ -139,6 +139,7 @@ pub(super) fn refresh(
             }
         },
         revoked_first: ended.keys,
+        shortfall: ended.shortfall,
     };
     issue.go(turn, recipient)
 }

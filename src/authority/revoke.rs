@@ -3,6 +3,7 @@
 //! A revocation is one transaction that waits for nobody's delivery, and nothing about a file can stop it:
 //! no file is looked at before it is done. Nor can damage, as far as any of the keys can be found.
 
+use super::Shortfall;
 use super::show::{no_key, no_such_key};
 use crate::delivery::{check_is_not_the_database, discard};
 use crate::error::{Code, Error, Result};
@@ -28,9 +29,8 @@ pub struct Revoked {
     pub key_files: Vec<KeyFile>,
     /// So many rows were damaged and had to be written anew, be they of `keys` or not: they are revoked.
     pub written_anew: usize,
-    /// Damage, or a disk that is full, let nothing be done but to let them expire now: a clock that goes back would
-    /// bring them to life.
-    pub by_time: bool,
+    /// What damage, or a disk that is full, kept from being done.
+    pub shortfall: Shortfall,
 }
 
 /// What was revoked, and the files to look at: the one that is kept, and those that a key was on its way to.
@@ -64,12 +64,29 @@ pub(super) fn revoke(
             }
         }
     }
-    let done = done?;
-    if done.0.by_time {
-        // In a transaction of its own: what it may meet is not to undo what was done.
-        let _ = store.write_at_once(clock, |transaction| transaction.renew_no_more(&done.0.user));
+    let (mut revoked, kept, under_way) = done?;
+    let user = &revoked.user;
+    if revoked.shortfall.left_out && revoked.keys.is_empty() {
+        let message = format!("a key of {user} cannot be read, and could not be revoked");
+        return Err(Error::new(Code::DbError, message)
+            .hint("restore the database from a backup, and revoke it there"));
     }
-    Ok(with_key_files(done, store.location().clone()))
+    // What these may meet is not to undo what was done.
+    if let Subject::Key(_) = subject {
+        revoked.still_accepted = accepted(store, clock, user);
+    }
+    if revoked.shortfall.by_time && revoked.still_accepted.iter().all(|key| key.stored != Status::Active) {
+        let done = store.write_at_once(clock, |transaction| transaction.renew_no_more(user));
+        revoked.shortfall.still_renewed = done.is_err();
+    }
+    Ok(with_key_files((revoked, kept, under_way), store.location().clone()))
+}
+
+/// What of the user's is accepted, as far as that can be read.
+fn accepted(store: &Store, clock: fn() -> Result<Timestamp>, user: &User) -> Vec<Held> {
+    let by = |looks: &[Look]| store.read_beside_writers(clock()?, |snapshot| snapshot.held_by(looks, user));
+    let held = by(&Look::QUICK).or_else(|_| by(&[Look::Through])).map(|(held, _)| held);
+    held.unwrap_or_default().into_iter().filter(|key| key.status.is_accepted()).collect()
 }
 
 /// How much of a revocation is done: less, where damage or a full disk keeps more from being done.
@@ -106,45 +123,42 @@ fn end(
     let keys = still_to_revoke(held.clone());
     known.extend(keys.iter().map(|key| key.prefix));
     // Those whose time is over too: by the clock alone they are not revoked for good.
-    let by_time = manner == Manner::ByTime;
     match manner {
         Manner::Whole | Manner::Bare => transaction.end(&held)?,
         Manner::Anew => transaction.end_anew(&held)?,
         Manner::ByTime => transaction.end_by_time(&held)?,
     }
-    let mut written_anew = if manner == Manner::Anew { held.len() } else { 0 };
     keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
-    if is_one_left_out && !by_time {
-        written_anew += transaction.revoke_unreadable(&user)?;
-    }
-    if matches!(manner, Manner::Bare | Manner::ByTime) {
-        let (still_accepted, key_files) = (Vec::new(), Vec::new());
-        let revoked = Revoked { user, keys, still_accepted, key_files, written_anew, by_time };
+    let by_time = manner == Manner::ByTime;
+    let unreadable = if is_one_left_out && !by_time { transaction.revoke_unreadable(&user)? } else { 0 };
+    let shortfall = Shortfall {
+        by_time,
+        not_logged: by_time || manner == Manner::Bare,
+        left_out: is_one_left_out && unreadable == 0,
+        still_renewed: false,
+    };
+    let written_anew = unreadable + if manner == Manner::Anew { held.len() } else { 0 };
+    let (still_accepted, key_files) = (Vec::new(), Vec::new());
+    let revoked = Revoked { user, keys, still_accepted, key_files, written_anew, shortfall };
+    if shortfall.not_logged {
         return Ok((revoked, None, Vec::new()));
     }
+    let user = &revoked.user;
     // From here on nothing that makes no sense is a reason not to revoke.
-    let kept = transaction.unless_damaged(transaction.key_file(&user))?;
+    let kept = transaction.unless_damaged(transaction.key_file(user))?;
     let pending = held.iter().filter(|key| key.stored == Status::Pending).map(|key| key.prefix);
     let file_of = |key| {
-        let file = transaction.unless_damaged(transaction.key_file_of_pending(&user, key))?;
+        let file = transaction.unless_damaged(transaction.key_file_of_pending(user, key))?;
         Ok(file.map(|file| (key, file)))
     };
     let under_way: Result<Vec<_>> = pending.clone().filter_map(|key| file_of(key).transpose()).collect();
     let under_way = under_way?;
-    let mut still_accepted = Vec::new();
-    match subject {
-        Subject::User(_) => {
-            for key in pending {
-                transaction.unless_damaged(transaction.keep_where_delivered(&user, key))?;
-            }
-        }
-        Subject::Key(_) => {
-            let others = transaction.unless_damaged(transaction.held(&user))?;
-            still_accepted = others.into_iter().filter(|key| key.status.is_accepted()).collect();
+    if let Subject::User(_) = subject {
+        for key in pending {
+            transaction.unless_damaged(transaction.keep_where_delivered(user, key))?;
         }
     }
-    transaction.ended(&user, &held)?;
-    let revoked = Revoked { user, keys, still_accepted, key_files: Vec::new(), written_anew, by_time };
+    transaction.ended(user, &held)?;
     Ok((revoked, kept, under_way))
 }
 

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::args::Global;
 use super::output::Output;
-use crate::authority::{Issued, Recipient};
+use crate::authority::{Issued, Recipient, Shortfall};
 use crate::delivery::Delivery;
 use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
@@ -76,16 +76,22 @@ impl<'a> Caller<'a> {
 
     /// Names every older key: what ended, and what is accepted all the same.
     fn tell_of_older_keys(&self, issued: &Issued) {
-        let ended = |prefix, revoked| {
-            let what = if revoked { "is revoked" } else { "had expired" };
-            self.output.note(&format!("{prefix} {what}."));
-        };
+        let ended = |prefix, what| self.output.note(&format!("{prefix} {what}."));
         for key in &issued.revoked_first {
-            ended(key.prefix, key.status.is_accepted());
+            ended(
+                key.prefix,
+                match key.status.is_accepted() {
+                    true if issued.shortfall.by_time => "is expired",
+                    true => "is revoked",
+                    false => "had expired",
+                },
+            );
         }
+        shortcomings(&issued.shortfall).for_each(|sentence| self.output.note(sentence));
         let previous = issued.previous.as_ref().filter(|_| issued.revoked_first.is_empty());
         if let Some(previous) = previous.filter(|previous| !previous.status.is_accepted()) {
-            ended(previous.prefix, previous.status == Status::Revoked);
+            let is_revoked = previous.status == Status::Revoked;
+            ended(previous.prefix, if is_revoked { "is revoked" } else { "had expired" });
         }
         tell_of_accepted(self.output, &issued.still_accepted);
         if let Some(key_file) = &issued.previous_key_file {
@@ -100,6 +106,25 @@ pub fn tell_of_accepted(output: &Output, keys: &[Held]) {
         let until = key.until().map(|until| format!(" until {until}")).unwrap_or_default();
         output.note(&format!("{}, which is {}, is accepted{until}.", key.prefix, key.status.as_str()));
     }
+}
+
+/// What there is to know of a revocation that could not be done as it should, and to do about it.
+pub fn shortcomings(shortfall: &Shortfall) -> impl Iterator<Item = &'static str> {
+    let by_time = "They could only be made to expire, since the database is damaged or its disk is full: make room, or \
+                   restore it from a backup, and revoke them again, each by its prefix.";
+    let renewed = "Until then `apikey renew` may issue the next one.";
+    let logged =
+        "The log does not say so, since the database is damaged or its disk is full: see `apikey doctor`.";
+    let left_out = "Another key, which cannot be read, is left as it was, and may be accepted: restore the database \
+                    from a backup, and revoke again.";
+    let all = [
+        (shortfall.by_time, by_time),
+        (shortfall.still_renewed, renewed),
+        // Who revokes again has that written down.
+        (shortfall.not_logged && !shortfall.by_time, logged),
+        (shortfall.left_out, left_out),
+    ];
+    all.into_iter().filter(|(is_so, _)| *is_so).map(|(_, sentence)| sentence)
 }
 
 impl Recipient for Caller<'_> {

@@ -122,8 +122,9 @@ impl Snapshot<'_> {
 impl Transaction<'_> {
     /// Lets a user whose keys could only be made to expire be renewed no more: an expired key would be.
     pub fn renew_no_more(&self, user: &User) -> Result<()> {
-        let sql = "UPDATE settings SET renew_after_ms = NULL, due_at = NULL WHERE user = ?1";
-        self.unless_damaged(self.execute(sql, [user.as_str()]).map(drop))
+        let sql = "UPDATE settings SET renew_after_ms = NULL, due_at = NULL \
+                   WHERE user = ?1 AND renew_after_ms IS NOT NULL";
+        self.execute(sql, [user.as_str()]).map(drop)
     }
 
     /// Makes the user's current key due at `due_at`, where it is renewed at all and was due later only.

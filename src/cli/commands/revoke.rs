@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::confirm::is_to_be_asked;
 use crate::authority::Revoked;
 use crate::cli::args::{Global, SubjectArg};
-use crate::cli::handover::{AcceptedJson, Caller, tell_of_accepted};
+use crate::cli::handover::{AcceptedJson, Caller, shortcomings, tell_of_accepted};
 use crate::cli::output::Output;
 use crate::cli::prompt;
 use crate::error::Result;
@@ -103,11 +103,8 @@ fn message(revoked: &Revoked) -> String {
             " The database is damaged: {rows} had to be written anew. `apikey doctor` says what else is wrong."
         ));
     }
-    if revoked.by_time {
-        message.push_str(
-            " They could only be made to expire, since the database is damaged or its disk is full: make room, or \
-             restore it from a backup, and revoke them again.",
-        );
+    for sentence in shortcomings(&revoked.shortfall) {
+        message.push_str(&format!(" {sentence}"));
     }
     message
 }
