@@ -291,6 +291,8 @@ fn on_a_full_disk_a_revocation_says_what_it_could_do() {
             assert_eq!(status == "expired", by_time, "{at}: {status}: {outcome:?}");
             assert_eq!(status == "revoked", by_status, "{at}: {status}: {outcome:?}");
             assert_eq!(host.status_of(&bob), "active", "{at}");
+            // A write that did not fit into the log was cut off in it, and never comes to life.
+            assert!(!outcome.stderr.contains("may or may not have been done"), "{at}: {outcome:?}");
             seen.insert((args, status));
             let _ = host.apikey(&["revoke", "alice", "-yq"]).run();
             assert_eq!(host.status_of(&alice), "revoked", "{at}");
