@@ -37,8 +37,8 @@ pub(super) enum Kind {
     Refresh,
     /// Somebody's, who wants a key in the file, and else what is kept.
     Ensure,
-    /// Nobody's: what is kept. Without a current key there is none to renew, but where a pending one was
-    /// `superseded`, which was issued then.
+    /// Nobody's: what is kept. Without a current key there is none to renew, but where a pending one, which was
+    /// issued then and was all that the user had, was `superseded`.
     Renew { superseded: Option<Timestamp> },
 }
 

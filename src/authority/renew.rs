@@ -155,9 +155,11 @@ impl Authority {
 
 /// `None` where it is not due any more, or not to be renewed.
 fn renew(turn: &mut Turn<'_>, user: &User, recipient: &mut dyn Recipient) -> Result<Option<Issued>> {
+    // Who had a current key and has none by then was revoked meanwhile.
+    let had_current = turn.read(|snapshot| Ok(snapshot.current(user)?.is_some()))?;
     let left = recover_of(turn, |other| other == user)?;
     let waiting = left.iter().find(|delivery| !delivery.is_over());
-    let undone = left.iter().find(|delivery| matches!(delivery.end, End::Undone));
+    let undone = left.iter().find(|delivery| matches!(delivery.end, End::Undone) && !had_current);
     let superseded = undone.map(|delivery| delivery.key().created_at);
     if waiting.is_none() {
         let (due, kept) = turn.read(|snapshot| Ok((of_user(snapshot, user)?, snapshot.settings(user)?)))?;

@@ -85,6 +85,26 @@ fn what_is_revoked_while_it_is_recovered_is_on_its_way_no_more() {
     }
 }
 
+#[test]
+fn who_is_revoked_while_a_pending_key_that_has_expired_is_superseded_stays_revoked() {
+    let (mut workers, mut tally) = (Workers::default(), Tally::default());
+    let kept = Options { file: Change::Set(0), renew_after: Change::Set(30), ..Options::default() };
+    let options = Options { lifetime: Change::Set(60), ..Options::default() };
+    let refresh = Command::Refresh { user: 0, grace: None, revoke_first: false, options };
+    for (killed_at, held_at) in
+        (10..20).flat_map(|killed_at| (4..14).map(move |held_at| (killed_at, held_at)))
+    {
+        let steps = [
+            Step::Run(Command::Create(0, kept), Fate::Undisturbed),
+            Step::Run(refresh.clone(), Fate::Killed(killed_at, false)),
+            Step::Clock(90),
+            Step::Run(Command::Renew(None), Fate::Held(held_at, Box::new(Command::Revoke(0)))),
+        ];
+        let done = Sequence::new(&mut workers, &mut tally).run(&steps);
+        done.unwrap_or_else(|wrong| panic!("{steps:?}: {wrong}"));
+    }
+}
+
 /// No test: what the ones above start as another process.
 #[test]
 fn the_other_process() {

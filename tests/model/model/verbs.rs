@@ -169,9 +169,11 @@ impl Model<'_> {
                 self.recover(|other| other != user);
             }
             self.point();
+            let had_current = self.active(&user).is_some();
+            self.point();
             let stands = self.recover(|other| other == user).remove(&user);
             let undone = match stands {
-                Some(Stands::Undone(created)) => Some(created),
+                Some(Stands::Undone(created)) if !had_current => Some(created),
                 _ => None,
             };
             let kept = self.kept(&user);
