@@ -80,8 +80,7 @@ fn refresh(user: &str, changes: Changes) -> Refresh {
 fn folder() -> TempDir {
     umask(Mode::from_bits_truncate(0o022));
     let folder = TempDir::new().unwrap();
-    let mut authority =
-        Authority::open_or_create(&folder.path().join("keys.db"), Duration::ZERO, clock).unwrap();
+    let mut authority = Authority::open_or_create(&folder.path().join("keys.db"), PATIENCE, clock).unwrap();
     let key_file = Change::Set(KeyFilePath::new(&folder.path().join("web.key")).unwrap());
     let to_file = Changes { key_file, ..Changes::default() };
     authority.create(&order("web", to_file), &mut Service::default()).unwrap();
