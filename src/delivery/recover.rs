@@ -4,7 +4,7 @@
 use super::forward::{complete, give_up};
 use super::state::{State, look};
 use super::{Delivery, End};
-use crate::error::{Code, Error, Result};
+use crate::error::{Code, Result};
 use crate::store::{Pending, Status, Turn};
 use crate::user::User;
 
@@ -19,23 +19,26 @@ pub fn recover_of(turn: &mut Turn<'_>, is_meant: impl Fn(&User) -> bool) -> Resu
     let mut pending = turn.read(|snapshot| snapshot.pending())?;
     pending.retain(|pending| is_meant(&pending.key.user));
     let go_on = |pending: Pending| match go_on_with(turn, &pending) {
-        // Another run has ended it meanwhile: there is nothing to tell.
-        Ok(End::Stuck(_)) if is_over(turn, &pending) => None,
-        Err(error) if error.code() == Code::NoKey => None,
         Ok(end) => Some(Ok(Delivery { pending, end })),
-        Err(error) => Some(Err(error)),
+        Err(error) => match error.code() {
+            // Another run has ended it meanwhile: there is nothing to tell.
+            Code::NoKey => None,
+            // Something of that user's makes no sense. Where it is all of the database, a write will fail too.
+            Code::DbError | Code::Usage | Code::DeliveryPending => {
+                Some(Ok(Delivery { pending, end: End::Stuck(error.to_string()) }))
+            }
+            _ => Some(Err(error)),
+        },
     };
-    pending.into_iter().filter_map(go_on).collect()
+    let mut left: Vec<Delivery> = pending.into_iter().filter_map(go_on).collect::<Result<_>>()?;
+    // One may have been revoked since it was looked at.
+    left.retain(|delivery| delivery.is_over() || is_on_its_way(turn, &delivery.pending));
+    Ok(left)
 }
 
-/// Goes on with a delivery from wherever it is. An error is the database's, or [`Code::NoKey`].
+/// Goes on with a delivery from wherever it is.
 fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
-    let state = match look(turn.store(), pending, turn.now()) {
-        // Something of that user's makes no sense. Where it is all of the database, a write will fail too.
-        Err(error) if error.code() == Code::DbError => return Ok(stuck(&error)),
-        state => state?,
-    };
-    let (target, awaits_reload) = match state {
+    let (target, awaits_reload) = match look(turn.store(), pending, turn.now())? {
         State::Staged(target) => {
             if let Err(obstacle) = target.put_in_place(pending.key.prefix) {
                 return Ok(End::Stuck(obstacle.reason));
@@ -53,19 +56,11 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
     if awaits_reload {
         return Ok(End::AwaitsReload(None));
     }
-    match complete(turn, pending, None) {
-        Ok(_) => Ok(End::Finished),
-        Err(error) if matches!(error.code(), Code::Usage | Code::DeliveryPending) => Ok(stuck(&error)),
-        Err(error) => Err(error),
-    }
+    complete(turn, pending, None).map(|_| End::Finished)
 }
 
-fn stuck(error: &Error) -> End {
-    End::Stuck(error.to_string())
-}
-
-/// Whether the key is on its way no more, whatever became of it.
-fn is_over(turn: &Turn<'_>, pending: &Pending) -> bool {
+/// Whether the key is on its way yet, as far as that can be told.
+fn is_on_its_way(turn: &Turn<'_>, pending: &Pending) -> bool {
     let found = turn.read(|snapshot| snapshot.held_with_prefix(pending.key.prefix));
-    found.is_ok_and(|found| found.is_none_or(|(_, key)| key.stored != Status::Pending))
+    found.map_or(true, |found| found.is_some_and(|(_, key)| key.stored == Status::Pending))
 }

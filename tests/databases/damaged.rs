@@ -111,6 +111,35 @@ fn in_parallel<T: Sync>(cases: Vec<T>, test: impl Fn(&T) + Sync) {
 }
 
 #[test]
+fn an_index_that_is_damaged_for_one_user_keeps_nobody_else_from_theirs() {
+    // Its key is to be made the active one, or to be given up.
+    for spoil in ["", "UPDATE keys SET expires_at = '2026-01-01T00:00:00.000Z' WHERE status = 'pending';"] {
+        let host = Host::new();
+        let create = ["create", "web", "-q", "--key-file", "web.key", "--renew-after", "30d"];
+        host.apikey(&create).gives(0, "", "");
+        assert_eq!(host.apikey(&["refresh", "web", "-y", "--reload", "false"]).run().status, 9);
+        host.execute(&format!("{spoil} UPDATE settings SET reload_pending = 0"));
+        let number = |sql: &str| host.sqlite().query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
+        let page = number("SELECT rootpage FROM sqlite_schema WHERE name = 'due_keys'") as usize;
+        number("PRAGMA wal_checkpoint(TRUNCATE)");
+        let mut content = fs::read(host.database()).unwrap();
+        let index = &mut content[(page - 1) * 4096..page * 4096];
+        let due = index.windows(3).rposition(|bytes| bytes == b"202" || bytes == b"203").unwrap();
+        index[due + 3] ^= 1;
+        host.write("keys.db", &content);
+        for args in ["create bob", "refresh bob -y", "edit bob --name x", "ensure carl --key-file carl.key"] {
+            let outcome = host.apikey(&args.split(' ').collect::<Vec<_>>()).run();
+            assert_eq!(outcome.status, 0, "{args}: {outcome:?}");
+            assert!(outcome.stderr.contains(" of web is accepted, and still on its way to "), "{outcome:?}");
+        }
+        let refused = host.apikey(&["refresh", "web", "-y"]).run();
+        assert_eq!(refused.status, 9, "{refused:?}");
+        host.apikey(&["revoke", "web", "-yq"]).gives(0, "", "");
+        assert_eq!(host.accepted(), 2);
+    }
+}
+
+#[test]
 fn two_active_keys_of_one_user_are_no_reason_to_panic() {
     let (host, first) = Host::with_key_of("alice");
     let second = host.key_from(&["create", "bob"]);
