@@ -31,12 +31,14 @@ impl<'store> Turn<'store> {
     /// Does `work`, however long that takes, with the right to write given up for as long. What was read
     /// before is to be read again.
     ///
-    /// Fails as [`Turn::begin`] does where the right cannot be had again; the work is done then.
+    /// Fails as [`Turn::begin`] does where the right cannot be had again, and where another database was put in
+    /// the place of this one; the work is done then.
     pub fn let_others_go_first<T>(&mut self, work: impl FnOnce() -> T) -> (T, Result<()>) {
         self.lock = None;
         let done = work();
         let lock = WriteLock::wait(&self.store.location, self.store.timeout);
-        (done, lock.map(|lock| self.lock = Some(lock)))
+        let again = lock.map(|lock| self.lock = Some(lock));
+        (done, again.and_then(|()| self.store.check_is_in_place()))
     }
 
     /// Looks at the keys as they stand now. Fails with [`Code::DbUnavailable`] where they may not be

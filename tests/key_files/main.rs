@@ -6,6 +6,7 @@ mod interrupted;
 mod reload;
 mod settings;
 mod target;
+mod turn_again;
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
