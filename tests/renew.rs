@@ -440,6 +440,31 @@ fn a_signal_that_ends_a_reload_ends_the_renewal_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn a_signal_that_ends_a_reload_ends_the_renewal_whatever_has_become_of_the_key() {
+    for (meanwhile, status, renewed, failed) in
+        [("revoke a -yq", 11, &[][..], &["a"][..]), ("refresh a -yq --no-reload", 0, &["a"], &[])]
+    {
+        let host = Host::new();
+        let reload = format!("{APIKEY} --db keys.db {meanwhile}; sleep 0.3; touch told; exec sleep 1000");
+        create(&host, "a", &["--renew-after", "30d", "--reload", &reload]);
+        create(&host, "b", &["--renew-after", "30d"]);
+        let b = content(&host, "b");
+        make_due(&host);
+        let run = host.apikey(&["renew", "--json"]).spawn();
+        while !host.path("told").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        kill(Pid::from_raw(run.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        let output = run.wait_with_output().unwrap();
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        assert_eq!((users(&said["renewed"]), users(&said["failed"])), (renewed.to_vec(), failed.to_vec()));
+        assert_eq!(content(&host, "b"), b, "{meanwhile}");
+        assert_eq!(users(&renew(&host, 0)["renewed"]), ["b"], "{meanwhile}");
+    }
+}
+
+#[test]
 fn a_database_that_is_locked_ends_it_at_once_and_not_once_a_user() {
     let host = host_with(&["a", "b", "c"]);
     make_due(&host);

@@ -17,7 +17,7 @@ impl Authority {
     /// not hold the current key.
     pub fn edit(&mut self, order: &Order, recipient: &mut dyn Recipient) -> Result<Settled> {
         let (mut turn, waiting) = self.turn_for(&order.user, recipient)?;
-        check_none_waits(waiting.as_ref())?;
+        check_none_waits(&turn, waiting.as_ref())?;
         let plan = plan(&turn, order)?;
         let done = plan.done();
         let was_open = plan.carry_out(&mut turn)?;

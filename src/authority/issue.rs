@@ -48,6 +48,8 @@ pub struct Issued {
     pub still_accepted: Vec<Held>,
     /// An earlier run issued it; this one finished its delivery.
     pub was_waiting: bool,
+    /// A signal came meanwhile that was to end the process.
+    pub(super) was_interrupted: bool,
 }
 
 /// What is to be issued, with all that was decided.
@@ -85,7 +87,7 @@ pub(super) fn create(
     order: &Order,
     recipient: &mut dyn Recipient,
 ) -> Result<Issued> {
-    check_none_waits(waiting)?;
+    check_none_waits(turn, waiting)?;
     let settings = order.changes.of(Settings::default())?;
     // Whose the file is that is there.
     let kept = match &settings.key_file {
@@ -109,13 +111,13 @@ pub(super) fn create(
 }
 
 /// Checks that no delivery to the user is under way: the next key would have to wait for it.
-pub(super) fn check_none_waits(waiting: Option<&Delivery>) -> Result<()> {
-    waiting.map_or(Ok(()), |waiting| Err(waiting.error()))
+pub(super) fn check_none_waits(turn: &Turn<'_>, waiting: Option<&Delivery>) -> Result<()> {
+    waiting.map_or(Ok(()), |waiting| Err(waiting.error(turn.store(), turn.now())))
 }
 
 impl Issued {
     pub(super) fn new(activated: Activated, key_file: Option<KeyFile>, settings: &Settings) -> Self {
-        let Activated { record, previous, still_accepted } = activated;
+        let Activated { record, previous, still_accepted, interrupted } = activated;
         Issued {
             due_at: settings.due_at(record.created_at),
             record,
@@ -126,6 +128,7 @@ impl Issued {
             shortfall: Shortfall::default(),
             still_accepted,
             was_waiting: false,
+            was_interrupted: interrupted,
         }
     }
 }
@@ -172,7 +175,9 @@ impl Issue<'_> {
             let previous = current.as_ref().map(retire).transpose()?;
             older.extend(previous.filter(|previous| previous.status.is_accepted()));
             let record = transaction.insert_active(&key, &self.new_key(current))?;
-            let issued = self.issued(Activated { record, previous, still_accepted: older }, None);
+            let interrupted = false;
+            let activated = Activated { record, previous, still_accepted: older, interrupted };
+            let issued = self.issued(activated, None);
             recipient.take(&key, &issued)?;
             Ok(issued)
         })

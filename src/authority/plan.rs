@@ -38,6 +38,14 @@ pub(super) struct Plan {
 
 impl Plan {
     pub fn make(store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
+        match Plan::make_now(store, order, now) {
+            // A key that was on its way was ended by another run while its delivery was looked at.
+            Err(error) if error.code() == Code::NoKey => Plan::make_now(store, order, now),
+            plan => plan,
+        }
+    }
+
+    fn make_now(store: &Store, order: &Order, now: Timestamp) -> Result<Self> {
         let Order { user, changes } = order;
         let (mut plan, pending) = store.read_beside_writers(now, |snapshot| {
             let plan = Plan::read(snapshot, user)?;
@@ -123,13 +131,13 @@ impl Plan {
                 return Ok(Plan { undoes: true, due_at, ..self });
             }
             State::Stuck(obstacle) => {
-                return Err(Delivery::of(&pending, End::Stuck(obstacle.reason)).error());
+                return Err(Delivery::of(&pending, End::Stuck(obstacle.reason)).error(store, now));
             }
             State::InPlace(_) | State::AwaitsReload(_) => {}
             State::Staged(_) => self.staged = Some(pending.key_file.clone()),
         }
         if pending.reload_pending {
-            Refresh::as_kept(order.clone()).check_met_by(&pending, store)?;
+            Refresh::as_kept(order.clone()).check_met_by(&pending, store, now)?;
         }
         let Pending { key, settings, grace, .. } = pending;
         let old = self.current.filter(|old| old.status.is_accepted() && !grace.is_zero());

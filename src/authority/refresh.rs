@@ -106,7 +106,7 @@ pub(super) fn refresh(
     {
         return finish(turn, Pending { settings, ..pending.clone() }, refresh, recipient);
     }
-    check_none_waits(waiting)?;
+    check_none_waits(turn, waiting)?;
     let (kept, current) = turn.read(|snapshot| Ok((snapshot.settings(user)?, snapshot.current(user)?)))?;
     let settings = changes.of(kept.clone())?;
     let is_first = is_first(&kept, current.as_ref()) && ended.keys.is_empty();
@@ -183,9 +183,9 @@ impl Refresh {
     }
 
     /// Checks that `pending`, whose reader is to be told, is what this asks for, and that it can be told.
-    pub(super) fn check_met_by(&self, pending: &Pending, store: &Store) -> Result<()> {
+    pub(super) fn check_met_by(&self, pending: &Pending, store: &Store, now: Timestamp) -> Result<()> {
         let Some(settings) = self.settings_met_by(pending)? else {
-            return Err(Delivery::of(pending, End::AwaitsReload(None)).error());
+            return Err(Delivery::of(pending, End::AwaitsReload(None)).error(store, now));
         };
         settings.reload.map_or(Ok(()), |reload| check_may_run(&reload, &self.order, store))
     }

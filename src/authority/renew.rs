@@ -132,10 +132,13 @@ impl Authority {
             }
             let mut turn = Turn::begin(&mut authority.store, authority.clock)?;
             match renew(&mut turn, &due.user, recipient) {
-                Ok(Some(issued)) => each(Step::Ends(Renewal::Renewed(Box::new(issued)))),
+                Ok(Some(issued)) => {
+                    was_interrupted = issued.was_interrupted;
+                    each(Step::Ends(Renewal::Renewed(Box::new(issued))));
+                }
                 // Another run was faster, or somebody revoked it.
                 Ok(None) => each(Step::Passed),
-                Err(error) if error.code() == Code::NoKey => each(Step::Passed),
+                Err(error) if error.code() == Code::NoKey && !error.was_interrupted() => each(Step::Passed),
                 Err(error) => {
                     was_interrupted = error.was_interrupted();
                     each(Step::Ends(Renewal::Failed(due.user, error)));

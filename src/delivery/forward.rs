@@ -8,7 +8,7 @@ use crate::error::{Code, Error, Result};
 use crate::key::{Key, Prefix};
 use crate::key_file::{KeyFile, Owner, Target};
 use crate::settings::Reload;
-use crate::store::{Held, Holdings, Pending, Record, Status, Store, Transaction, Turn};
+use crate::store::{Held, Holdings, Pending, Record, Snapshot, Status, Store, Transaction, Turn};
 use crate::timestamp::Timestamp;
 use crate::trust::Obstacle;
 use crate::user::User;
@@ -79,6 +79,8 @@ pub struct Activated {
     pub previous: Option<Held>,
     /// The user's older keys that are accepted all the same.
     pub still_accepted: Vec<Held>,
+    /// A signal that was to end this process ended the reload command; another run has told the reader.
+    pub interrupted: bool,
 }
 
 /// Puts a key into its file: steps 1 to 3. `issue` is the first transaction.
@@ -106,25 +108,21 @@ pub fn send(
     })?;
     if let Err(obstacle) = target.put_in_place(prefix) {
         // What a file system reports is not always what it did: what the file holds counts.
-        match target.holds(&pending.key.key_hash) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(match give_up(turn, &pending, Some(&target), false) {
-                    Ok(()) => none_issued(obstacle),
-                    Err(error) if error.code() == Code::NoKey => error,
-                    Err(_) => stuck_in_stage(&target, &pending, &obstacle),
-                });
+        let is_in_place = target.holds(&pending.key.key_hash);
+        if matches!(is_in_place, Ok(false)) {
+            match give_up(turn, &pending, Some(&target), false) {
+                Ok(()) => return Err(none_issued(obstacle)),
+                Err(error) if error.code() == Code::NoKey => return Err(error),
+                Err(_) => {}
             }
-            Err(_) => return Err(stuck_in_stage(&target, &pending, &obstacle)),
+        }
+        if !matches!(is_in_place, Ok(true)) {
+            let why = format!("it lies in {}: {}", target.stage(prefix).display(), obstacle.reason);
+            return Err(stuck(turn, &pending, why));
         }
     }
-    target.sync().map_err(|obstacle| Delivery::of(&pending, End::Stuck(obstacle.reason)).error())?;
+    target.sync().map_err(|obstacle| stuck(turn, &pending, obstacle.reason))?;
     Ok(pending)
-}
-
-fn stuck_in_stage(target: &Target, pending: &Pending, obstacle: &Obstacle) -> Error {
-    let why = format!("it lies in {}: {}", target.stage(pending.key.prefix).display(), obstacle.reason);
-    Delivery::of(pending, End::Stuck(why)).error()
 }
 
 /// Opens the file's folder, and removes from it the stages of this file whose keys nobody accepts: a run
@@ -152,32 +150,52 @@ pub fn tell_and_activate(
     tell_by: Option<&Reload>,
     stderr: Stdio,
 ) -> Result<Activated> {
-    if let Some(command) = tell_by {
-        let (told, turn_again) = turn.let_others_go_first(|| reload::run(command, pending, stderr));
-        turn_again.map_err(|error| unfinished(pending, &error))?;
-        if let Err(failed) = told {
-            // Where another run has told the reader meanwhile, it is done.
-            let Record { prefix, .. } = pending.key;
-            let found = turn.read(|snapshot| snapshot.held_with_prefix(prefix))?;
-            match found.map(|(_, key)| key.stored) {
-                Some(Status::Pending) => {
-                    let error = Delivery::of(pending, End::AwaitsReload(Some(failed.why))).error();
-                    return Err(if failed.interrupted { error.interrupted() } else { error });
-                }
-                Some(Status::Active) => {}
-                _ => return Err(not_pending(&pending.key)),
-            }
-        }
+    let (told, interrupted) = match tell_by {
+        Some(command) => tell(turn, pending, command, stderr),
+        None => (Ok(()), false),
+    };
+    let activated = told.and_then(|()| {
+        complete(turn, pending, replaced).map_err(|error| match error.code() {
+            Code::DeliveryPending | Code::NoKey => error,
+            _ => stuck(turn, pending, not_activated(&error)),
+        })
+    });
+    match activated {
+        Ok(activated) => Ok(Activated { interrupted, ..activated }),
+        Err(error) => Err(if interrupted { error.interrupted() } else { error }),
     }
-    complete(turn, pending, replaced).map_err(|error| match error.code() {
-        Code::DeliveryPending | Code::NoKey => error,
-        _ => unfinished(pending, &error),
-    })
 }
 
-fn unfinished(pending: &Pending, error: &Error) -> Error {
-    let why = format!("it is in place, but the old key could not be ended: {error}");
-    Delivery::of(pending, End::Stuck(why)).error()
+/// Tells the reader, and whether a signal that was to end this process ended the command.
+fn tell(turn: &mut Turn<'_>, pending: &Pending, command: &Reload, stderr: Stdio) -> (Result<()>, bool) {
+    let (told, turn_again) = turn.let_others_go_first(|| reload::run(command, pending, stderr));
+    let interrupted = told.as_ref().is_err_and(|failed| failed.interrupted);
+    let end = match (told, turn_again) {
+        (Ok(()), Ok(())) => return (Ok(()), false),
+        (Ok(()), Err(error)) => End::Stuck(not_activated(&error)),
+        (Err(failed), Ok(())) => End::AwaitsReload(Some(failed.why)),
+        (Err(failed), Err(error)) => End::AwaitsReload(Some(format!("{}, and {error}", failed.why))),
+    };
+    // Where another run has told the reader meanwhile, it is done.
+    let found = turn.store().read_beside_writers(turn.now(), |snapshot| stored(snapshot, &pending.key));
+    let told = match found {
+        Ok(Some(Status::Active)) => Ok(()),
+        _ => Err(Delivery::of(pending, end).error(turn.store(), turn.now())),
+    };
+    (told, interrupted)
+}
+
+fn not_activated(error: &Error) -> String {
+    format!("it is in place, but could not be made the active key: {error}")
+}
+
+fn stuck(turn: &Turn<'_>, pending: &Pending, why: String) -> Error {
+    Delivery::of(pending, End::Stuck(why)).error(turn.store(), turn.now())
+}
+
+/// The status of the key as it is stored by now. `None` where it was forgotten.
+pub fn stored(snapshot: &Snapshot<'_>, key: &Record) -> Result<Option<Status>> {
+    Ok(snapshot.held_with_prefix(key.prefix)?.map(|(_, key)| key.stored))
 }
 
 /// The second transaction. Where another run has done it, there is nothing to do.
@@ -197,7 +215,7 @@ pub fn complete(turn: &mut Turn<'_>, pending: &Pending, replaced: Option<Prefix>
         }
         let (status, stored) = (Status::Active, Status::Active);
         let record = Record { status, stored, ..pending.key.clone() };
-        Ok(Activated { record, previous, still_accepted: older })
+        Ok(Activated { record, previous, still_accepted: older, interrupted: false })
     })
 }
 
@@ -215,7 +233,10 @@ fn activate(
         );
     }
     let previous = current.map(|current| transaction.retire(user, current, pending.grace)).transpose()?;
-    if transaction.activate(pending)? { Ok(previous) } else { Err(not_pending(&pending.key)) }
+    match transaction.activate(pending)? {
+        true => Ok(previous),
+        false => Err(not_pending(&pending.key, stored(transaction, &pending.key)?)),
+    }
 }
 
 /// Revokes a pending key, and only then removes its stage, where that can be reached. What it was to bring
@@ -227,17 +248,25 @@ pub fn give_up(turn: &mut Turn<'_>, pending: &Pending, target: Option<&Target>, 
             // Its file may hold the key that is given up.
             transaction.make_due(&pending.key.user, transaction.now())?;
         }
-        if transaction.undo(&pending.key)? { Ok(()) } else { Err(not_pending(&pending.key)) }
+        match transaction.undo(&pending.key)? {
+            true => Ok(()),
+            false => Err(not_pending(&pending.key, stored(transaction, &pending.key)?)),
+        }
     })?;
     let _ = target.map(|target| target.remove_stage(pending.key.prefix));
     Ok(())
 }
 
-/// Another run has ended it.
-fn not_pending(key: &Record) -> Error {
+/// Another run has `ended` it so.
+pub fn not_pending(key: &Record, ended: Option<Status>) -> Error {
     let Record { prefix, user, .. } = key;
-    Error::new(Code::NoKey, format!("{prefix} of {user} was revoked before its delivery was done"))
-        .hint(format!("`apikey refresh {user}` issues another"))
+    let (what, hint) = match ended {
+        None | Some(Status::Revoked) => {
+            ("revoked before its delivery was done", format!("`apikey refresh {user}` issues another"))
+        }
+        _ => ("replaced meanwhile", format!("`apikey show {user}` shows the current one")),
+    };
+    Error::new(Code::NoKey, format!("{prefix} of {user} was {what}")).hint(hint)
 }
 
 /// Removes the stage of a key that was revoked on its way, where that can be reached. Nobody accepts the key

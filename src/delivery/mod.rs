@@ -22,9 +22,12 @@
 //! | the second transaction | new | new | none |
 //!
 //! Without a stage, and with neither of the two keys in the file, nothing is revoked: another file system
-//! may be mounted there, or none; the delivery is stuck. A key that waits for its reload goes on with 4
-//! when that user is refreshed again. A revocation waits for none of this: it ends what is pending, and who
-//! was delivering it finds that out in step 5.
+//! may be mounted there, or none; the delivery is stuck. So it is where something of that user's is damaged,
+//! which is nobody else's trouble. A key that waits for its reload goes on with 4 when that user is refreshed
+//! again. A revocation waits for none of this: it ends what is pending, and who was delivering it finds that
+//! out in step 5, or when it is to say that the delivery is not over, which is said by one function
+//! (`Delivery::error`). While the lock is let go, others may finish the delivery and replace the key again, or
+//! put another database in the place of this one.
 
 mod forward;
 mod recover;
@@ -34,11 +37,13 @@ mod state;
 use std::fmt;
 
 pub(crate) use self::forward::{Activated, NewParcel, Replaces, discard, send, tell_and_activate};
+use self::forward::{not_pending, stored};
 pub(crate) use self::recover::{recover, recover_of};
 pub(crate) use self::state::{InFile, State, check_is_not_the_database, check_may_replace, look};
 use crate::error::{Code, Error};
 use crate::key_file::KeyFile;
-use crate::store::{Pending, Record};
+use crate::store::{Pending, Record, Status, Store};
+use crate::timestamp::Timestamp;
 
 /// A delivery that an earlier run left, and what became of it.
 #[derive(Debug)]
@@ -106,8 +111,14 @@ impl Delivery {
         }
     }
 
-    /// That it is not over, as an error.
-    pub(crate) fn error(&self) -> Error {
+    /// That it is not over, as an error. A revocation waits for no turn, and others may have had one: where the key
+    /// was ended meanwhile, the error is that.
+    pub(crate) fn error(&self, store: &Store, now: Timestamp) -> Error {
+        let key = &self.pending.key;
+        match store.read_beside_writers(now, |snapshot| stored(snapshot, key)) {
+            Ok(Some(Status::Pending | Status::Active)) | Err(_) => {}
+            Ok(ended) => return not_pending(key, ended),
+        }
         let error = Error::new(Code::DeliveryPending, self.to_string());
         match self.what_to_do() {
             Some(hint) => error.hint(hint),

@@ -1,7 +1,7 @@
 //! Finishing or undoing the deliveries that earlier runs left, when they were killed or the power
 //! failed.
 
-use super::forward::{complete, give_up};
+use super::forward::{complete, give_up, stored};
 use super::state::{State, look};
 use super::{Delivery, End};
 use crate::error::{Code, Result};
@@ -61,6 +61,6 @@ fn go_on_with(turn: &mut Turn<'_>, pending: &Pending) -> Result<End> {
 
 /// Whether the key is on its way yet, as far as that can be told.
 fn is_on_its_way(turn: &Turn<'_>, pending: &Pending) -> bool {
-    let found = turn.read(|snapshot| snapshot.held_with_prefix(pending.key.prefix));
-    found.map_or(true, |found| found.is_some_and(|(_, key)| key.stored == Status::Pending))
+    let found = turn.read(|snapshot| stored(snapshot, &pending.key));
+    found.map_or(true, |stored| stored == Some(Status::Pending))
 }

@@ -100,15 +100,28 @@ impl Host {
     /// Runs the program with `args`, and `meanwhile` when it is about to do its first call of this name,
     /// which waits for three seconds.
     pub fn with_delay(&self, args: &[&str], name: &str, meanwhile: impl FnOnce()) -> Outcome {
+        let first = Call { name: name.to_owned(), number: 1 };
+        self.with_delay_at(args, &first, "", meanwhile)
+    }
+
+    /// The same at this call, to which that is done, too: `:error=EIO`.
+    pub fn with_delay_at(
+        &self,
+        args: &[&str],
+        Call { name, number }: &Call,
+        and: &str,
+        meanwhile: impl FnOnce(),
+    ) -> Outcome {
         let trace = NamedTempFile::new().unwrap();
         let path = trace.path().to_str().unwrap();
-        let (only, inject) = (format!("trace={name}"), format!("inject={name}:delay_enter=3000000:when=1"));
+        let only = format!("trace={name}");
+        let inject = format!("inject={name}:delay_enter=3000000{and}:when={number}");
         let strace = [&["-f", "-o", path, "-e", &only, "-e", &inject, "--", APIKEY], args].concat();
         let run = self.program("/usr/bin/strace", &strace);
         std::thread::scope(|scope| {
             let run = scope.spawn(move || run.run());
-            while !std::fs::read_to_string(path).unwrap().contains(&format!(" {name}(")) && !run.is_finished()
-            {
+            let calls = || std::fs::read_to_string(path).unwrap().matches(&format!(" {name}(")).count();
+            while calls() < *number as usize && !run.is_finished() {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
             meanwhile();

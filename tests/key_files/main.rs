@@ -4,6 +4,7 @@
 mod common;
 mod interrupted;
 mod reload;
+mod revoked_meanwhile;
 mod settings;
 mod target;
 mod turn_again;
