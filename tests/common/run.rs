@@ -74,8 +74,10 @@ impl<'host> Run<'host> {
     pub fn spawn(mut self) -> Child {
         let mut child = self.command.spawn().unwrap();
         if let Some(input) = self.input {
-            // A program that has read enough closes the pipe; that is no failure of the test.
-            let _ = child.stdin.take().unwrap().write_all(&input);
+            let mut stdin = child.stdin.take().unwrap();
+            // Beside it: a program that answers as it reads waits until its answers are read, too. One that has read
+            // enough closes the pipe; that is no failure of the test.
+            std::thread::spawn(move || drop(stdin.write_all(&input)));
         }
         child
     }
