@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use nix::sys::signal::Signal;
+
 use crate::common::{APIKEY, Host};
 use crate::{content, host_with_key_file};
 
@@ -312,11 +314,17 @@ fn a_signal_that_ends_a_refresh_ends_its_reload_command_too() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let pid = nix::unistd::Pid::from_raw(run.id().try_into().unwrap());
-    // The command runs for a moment before signals are held off.
-    while fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("SigBlk:\t0000000000000000") {
+    // The command runs for a moment before signals are held off: these, where all are while a process is started.
+    let is_held_off = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        let is_blocked = |signal| u64::from_str_radix(blocked, 16).unwrap() >> (signal as u32 - 1) & 1 == 1;
+        is_blocked(Signal::SIGTERM) && !is_blocked(Signal::SIGUSR1)
+    };
+    while !is_held_off() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    nix::sys::signal::kill(pid, Signal::SIGTERM).unwrap();
     let output = run.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(9), "{said}");
