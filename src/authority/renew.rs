@@ -112,7 +112,7 @@ impl Authority {
 
     /// Replaces every key that is due by now, of `user` alone, where one is named, and tells `each` what has
     /// become of it. One that fails does not keep the others from theirs, but a signal does that is to end the
-    /// process: the rest is for the next run. An error is the database's.
+    /// process: the rest fails with [`Code::Cancelled`]. An error is the database's.
     pub fn renew(
         &mut self,
         user: Option<&User>,
@@ -122,6 +122,9 @@ impl Authority {
         let (mut is_begun, mut was_interrupted) = (false, false);
         self.each_due(user, |authority, due| {
             if was_interrupted {
+                let message = format!("the key of {} is due, and a signal came first", due.user);
+                let error = Error::new(Code::Cancelled, message).hint("run it again");
+                each(Step::Ends(Renewal::Failed(due.user, error)));
                 return Ok(());
             }
             each(Step::Begins(&due));
