@@ -43,18 +43,19 @@ pub(super) fn revoke(
     subject: &Subject,
     agreed: Option<&[Prefix]>,
 ) -> Result<Revoked> {
-    let mut known = Vec::new();
-    let end_by = |store: &mut Store, looks: &[Look], manner, known: &mut Vec<Prefix>| {
+    let mut known = Known::default();
+    let end_by = |store: &mut Store, looks: &[Look], manner, known: &mut Known| {
         store.write_at_once(clock, |transaction| end(transaction, looks, manner, subject, agreed, known))
     };
     let is_damage = |done: &Result<Done>| done.as_ref().is_err_and(|error| error.code() == Code::DbError);
     let mut done = end_by(store, &Look::QUICK, Manner::Whole, &mut known);
     if is_damage(&done) {
         let looks = looks_past_damage(store, clock, subject)?;
-        for manner in [Manner::Whole, Manner::Bare, Manner::Anew, Manner::ByTime] {
+        for manner in [Manner::Whole, Manner::Bare, Manner::Anew, Manner::BareAnew, Manner::ByTime] {
             let again = end_by(store, &looks, manner, &mut known);
-            let finds_none = again.as_ref().is_ok_and(|(revoked, ..)| revoked.keys.is_empty());
-            if !known.is_empty() && finds_none {
+            let is_none = |revoked: &Revoked| revoked.keys.is_empty() && revoked.written_anew == 0;
+            let finds_none = again.as_ref().is_ok_and(|(revoked, ..)| is_none(revoked));
+            if !known.keys.is_empty() && finds_none {
                 // A commit that failed has revoked them all the same, and that may not last.
                 break;
             }
@@ -98,8 +99,17 @@ enum Manner {
     Bare,
     /// All of it, and the rows of the keys are written anew.
     Anew,
+    /// The rows of the keys are written anew, and that is all.
+    BareAnew,
     /// The keys expire now, where not even their status can be written.
     ByTime,
+}
+
+/// What was found of the user's, whether or not it could be ended: to make the indexes anew may take the trace of it.
+#[derive(Default)]
+struct Known {
+    keys: Vec<Prefix>,
+    is_one_left_out: bool,
 }
 
 /// Ends in one `manner` what these looks find, and what is `known` of those before.
@@ -109,10 +119,11 @@ fn end(
     manner: Manner,
     subject: &Subject,
     agreed: Option<&[Prefix]>,
-    known: &mut Vec<Prefix>,
+    known: &mut Known,
 ) -> Result<Done> {
     let (user, mut held, is_one_left_out) = find(transaction, looks, subject)?;
-    for &prefix in known.iter() {
+    known.is_one_left_out |= is_one_left_out;
+    for &prefix in &known.keys {
         if held.iter().all(|key| key.prefix != prefix) {
             // Its row says that it is another's, and the index that said whose it is was made anew.
             let key = transaction.unless_damaged(transaction.held_with_prefix(prefix))?;
@@ -121,23 +132,25 @@ fn end(
     }
     held.sort_by_key(|key| key.stored != Status::Active);
     let keys = still_to_revoke(held.clone());
-    known.extend(keys.iter().map(|key| key.prefix));
+    known.keys.extend(keys.iter().map(|key| key.prefix));
     // Those whose time is over too: by the clock alone they are not revoked for good.
     match manner {
         Manner::Whole | Manner::Bare => transaction.end(&held)?,
-        Manner::Anew => transaction.end_anew(&held)?,
+        Manner::Anew | Manner::BareAnew => transaction.end_anew(&held)?,
         Manner::ByTime => transaction.end_by_time(&held)?,
     }
     keys.iter().try_for_each(|key| check_agreed(&user, key, agreed))?;
     let by_time = manner == Manner::ByTime;
-    let unreadable = if is_one_left_out && !by_time { transaction.revoke_unreadable(&user)? } else { 0 };
+    let unreadable =
+        if known.is_one_left_out && !by_time { transaction.revoke_unreadable(&user)? } else { Vec::new() };
     let shortfall = Shortfall {
         by_time,
-        not_logged: by_time || manner == Manner::Bare,
-        left_out: is_one_left_out && unreadable == 0,
+        not_logged: matches!(manner, Manner::Bare | Manner::BareAnew | Manner::ByTime),
+        left_out: known.is_one_left_out && unreadable.is_empty(),
         still_renewed: false,
     };
-    let written_anew = unreadable + if manner == Manner::Anew { held.len() } else { 0 };
+    let is_anew = matches!(manner, Manner::Anew | Manner::BareAnew);
+    let written_anew = unreadable.len() + if is_anew { held.len() } else { 0 };
     let (still_accepted, key_files) = (Vec::new(), Vec::new());
     let revoked = Revoked { user, keys, still_accepted, key_files, written_anew, shortfall };
     if shortfall.not_logged {
@@ -158,6 +171,7 @@ fn end(
             transaction.unless_damaged(transaction.keep_where_delivered(user, key))?;
         }
     }
+    held.extend(unreadable.into_iter().flatten());
     transaction.ended(user, &held)?;
     Ok((revoked, kept, under_way))
 }

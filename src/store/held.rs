@@ -223,14 +223,19 @@ impl Transaction<'_> {
     }
 
     /// Revokes whatever else is stored as a key of the user that is accepted: rows that cannot be read. Returns
-    /// how many.
-    pub fn revoke_unreadable(&self, user: &User) -> Result<usize> {
+    /// what can be told of each; `None` where its prefix is none.
+    pub fn revoke_unreadable(&self, user: &User) -> Result<Vec<Option<Held>>> {
         let sql = concat!(
             revoke_anew!(),
-            "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring')"
+            "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring') RETURNING prefix"
         );
         let parameters = params![user.as_str(), self.now.to_string()];
-        self.unless_damaged(self.remake_indexes().and_then(|()| self.execute(sql, parameters)))
+        let read = |row: &Row<'_>, _| {
+            let (status, stored) = (Status::Active, Status::Active);
+            let held = |prefix| Held { prefix, status, stored, expires_at: None, revoked_at: None };
+            Ok(Prefix::from_bits(row.get(0)?).map(held))
+        };
+        self.unless_damaged(self.remake_indexes().and_then(|()| self.all(sql, parameters, read)))
     }
 
     /// What was done or seen, or nothing where damage keeps that from being: but not where the transaction is undone
