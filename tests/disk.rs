@@ -336,7 +336,8 @@ fn a_refresh_says_that_what_it_was_to_revoke_first_could_only_be_made_to_expire(
     let with_just_enough_room = |refresh: &[&str]| {
         (0..40).find_map(|pages: u64| {
             let host = Host::new_in(mount.path());
-            host.key_from(&["create", "web"]);
+            let to_file = ["--key-file", "web.key", "--renew-after", "30d"];
+            host.apikey(&[&["create", "web", "-q"], &to_file[..]].concat()).gives(0, "", "");
             let filler = host.path("filler");
             assert!(std::fs::write(&filler, vec![7; 4 << 20]).is_err());
             let file = File::options().write(true).open(&filler).unwrap();

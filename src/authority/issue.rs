@@ -218,11 +218,7 @@ impl Issue<'_> {
 
     fn issued(&self, activated: Activated, key_file: Option<KeyFile>) -> Issued {
         let revoked = self.ended().map(|current| Held {
-            status: match current.status.is_accepted() {
-                true if self.shortfall.by_time => Status::Expired,
-                true => Status::Revoked,
-                false => current.status,
-            },
+            status: if current.status.is_accepted() { Status::Revoked } else { current.status },
             ..*current
         });
         let path = key_file.as_ref().map(KeyFile::path);
