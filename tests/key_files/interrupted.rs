@@ -493,3 +493,19 @@ fn what_a_pending_key_was_to_bring_goes_with_it_whichever_way_it_is_revoked() {
         assert_eq!(left(), 0, "{subject}");
     }
 }
+
+#[test]
+#[ignore = "needs strace"]
+fn a_replacement_that_was_done_is_done_although_it_is_reported_to_have_failed() {
+    let host = host_with_key_file();
+    let old = content(&host, "web.key");
+    let replace = || {
+        let stage = host.names().into_iter().find(|name| name.starts_with(".web.key.")).unwrap();
+        fs::rename(host.path(&stage), host.path("web.key")).unwrap();
+    };
+    let call = Call { name: "renameat".into(), number: 1 };
+    let outcome = host.with_delay_at(&["refresh", "web", "-y"], &call, ":error=EIO", replace);
+    assert_eq!((outcome.status, host.accepted()), (0, 1), "{outcome:?}");
+    let new = content(&host, "web.key");
+    assert_eq!((host.status_of(&old), host.status_of(&new)), ("revoked".into(), "active".into()));
+}
