@@ -61,6 +61,17 @@ fn the_database_and_its_side_files_are_no_key_files() {
 }
 
 #[test]
+fn a_file_elsewhere_may_be_called_what_the_database_is_called() {
+    let host = empty_host();
+    fs::DirBuilder::new().mode(0o700).create(host.path("elsewhere")).unwrap();
+    for name in ["keys.db", "keys.db-lock"] {
+        let file = format!("elsewhere/{name}");
+        host.apikey(&["create", name, "-q", "--key-file", &file]).gives(0, "", "");
+        assert_eq!(host.status_of(&content(&host, &file)), "active");
+    }
+}
+
+#[test]
 #[ignore = "needs root"] // Nobody else can mount.
 fn the_database_and_its_side_files_are_no_key_files_by_another_name_of_their_folder_either() {
     let host = empty_host();
