@@ -18,27 +18,25 @@ pub struct Turn<'store> {
 
 impl<'store> Turn<'store> {
     /// Waits for the right to write. Fails with [`Code::DbLocked`] when the time is over, with
-    /// [`Code::Forbidden`] where the database may only be read.
+    /// [`Code::Forbidden`] where the database may only be read, with [`Code::DbUnavailable`] where another was put
+    /// in its place.
     pub fn begin(store: &'store mut Store, clock: fn() -> Result<Timestamp>) -> Result<Self> {
         store.check_is_writable()?;
         let began = clock()?;
         // A directory service that is asked for a name can be slow: nobody is to wait for it.
         let actor = store.actor.get_or_init(Actor::current).clone();
-        let lock = Some(WriteLock::wait(&store.location, store.timeout)?);
+        let lock = Some(take(store)?);
         Ok(Turn { store, lock, actor, clock, began })
     }
 
     /// Does `work`, however long that takes, with the right to write given up for as long. What was read
     /// before is to be read again.
     ///
-    /// Fails as [`Turn::begin`] does where the right cannot be had again, and where another database was put in
-    /// the place of this one; the work is done then.
+    /// Fails as [`Turn::begin`] does where the right cannot be had again; the work is done then.
     pub fn let_others_go_first<T>(&mut self, work: impl FnOnce() -> T) -> (T, Result<()>) {
         self.lock = None;
         let done = work();
-        let lock = WriteLock::wait(&self.store.location, self.store.timeout);
-        let again = lock.map(|lock| self.lock = Some(lock));
-        (done, again.and_then(|()| self.store.check_is_in_place()))
+        (done, take(self.store).map(|lock| self.lock = Some(lock)))
     }
 
     /// Looks at the keys as they stand now. Fails with [`Code::DbUnavailable`] where they may not be
@@ -63,4 +61,10 @@ impl<'store> Turn<'store> {
     pub fn now(&self) -> Timestamp {
         (self.clock)().unwrap_or(self.began)
     }
+}
+
+fn take(store: &Store) -> Result<WriteLock> {
+    let lock = WriteLock::wait(&store.location, store.timeout)?;
+    // The lock is that of whatever lies there now.
+    store.check_is_in_place().map(|()| lock)
 }
