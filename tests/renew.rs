@@ -466,6 +466,45 @@ fn a_signal_that_ends_a_reload_ends_the_renewal_whatever_has_become_of_the_key()
 }
 
 #[test]
+fn a_row_that_makes_no_sense_keeps_no_other_user_from_being_renewed() {
+    for spoil in [
+        "UPDATE keys SET id = 'none' WHERE user = 'a'",
+        "UPDATE keys SET name = char(27) WHERE user = 'a'",
+        "UPDATE settings SET lifetime_ms = -1 WHERE user = 'a'",
+    ] {
+        let host = host_with(&["a", "b"]);
+        make_due(&host);
+        host.execute(&format!(
+            "{spoil}; UPDATE settings SET due_at = '2026-01-01T00:00:00.000Z' WHERE user = 'a'"
+        ));
+        let due = host.apikey(&["renew", "--dry-run", "--json"]).run().json();
+        assert_eq!(due["due"].as_array().unwrap().last().unwrap()["user"], "b", "{spoil}");
+        let renewed = renew(&host, 11);
+        assert_eq!(
+            (users(&renewed["renewed"]), users(&renewed["failed"])),
+            (vec!["b"], vec!["a"]),
+            "{spoil}"
+        );
+        assert_eq!(renewed["failed"][0]["code"], "DB_ERROR", "{spoil}");
+    }
+}
+
+#[test]
+fn nothing_is_renewed_in_a_database_that_another_took_the_place_of() {
+    let host = Host::new();
+    let swap = "mkdir -m 700 away; mv keys.db keys.db-wal keys.db-shm away; cp -p copy.db keys.db";
+    create(&host, "a", &["--renew-after", "30d", "--reload", swap]);
+    create(&host, "b", &["--renew-after", "30d"]);
+    make_due(&host);
+    host.apikey(&["backup", "copy.db", "-q"]).gives(0, "", "");
+    let b = content(&host, "b");
+    let outcome = host.apikey(&["renew"]).run();
+    assert_ne!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("another file lies at"), "{outcome:?}");
+    assert_eq!((content(&host, "b"), host.status_of(&b).as_str()), (b.clone(), "active"), "{outcome:?}");
+}
+
+#[test]
 fn a_database_that_is_locked_ends_it_at_once_and_not_once_a_user() {
     let host = host_with(&["a", "b", "c"]);
     make_due(&host);

@@ -65,7 +65,8 @@ impl Authority {
                 let (mut due, mut later) = snapshot.count_due()?;
                 for Due { user, .. } in waiting(snapshot)? {
                     // Whose active key has its own time, which is the same user's.
-                    match snapshot.settings_and_due(&user)?.1 {
+                    // What makes no sense is told when the key is to be renewed.
+                    match snapshot.settings_and_due(&user).map_or(None, |(_, due_at)| due_at) {
                         Some(due_at) if due_at <= snapshot.now() => {}
                         Some(_) => (due, later) = (due + 1, later.saturating_sub(1)),
                         None => due += 1,
@@ -78,20 +79,21 @@ impl Authority {
 
     /// Calls `each` with every key that is due by now, of `user` alone, where one is named: first those whose
     /// reader is to be told, then the others, the longest due first. They are looked up one by one, and others
-    /// write in between.
+    /// write in between. What of one makes no sense is its error alone.
     pub fn each_due(
         &mut self,
         user: Option<&User>,
-        mut each: impl FnMut(&mut Self, Due) -> Result<()>,
+        mut each: impl FnMut(&mut Self, &User, Result<Due>) -> Result<()>,
     ) -> Result<()> {
         if let Some(user) = user {
             let due = self.read_beside_writers(|snapshot| of_user(snapshot, user))?;
-            return due.map_or(Ok(()), |due| each(self, due));
+            return due.map_or(Ok(()), |due| each(self, user, Ok(due)));
         }
         let mut seen = HashSet::new();
         for due in self.read_beside_writers(waiting)? {
-            seen.insert(due.user.to_string());
-            each(self, due)?;
+            let user = due.user.clone();
+            seen.insert(user.to_string());
+            each(self, &user, Ok(due))?;
         }
         // Those that become due meanwhile are for the next run.
         let now = (self.clock)()?;
@@ -104,8 +106,10 @@ impl Authority {
             last = Some(next);
             // A name that is none is damage, and nobody's.
             let Some(Ok(user)) = user else { continue };
-            if let Some(due) = self.read_beside_writers(|snapshot| of_user(snapshot, &user))? {
-                each(self, due)?;
+            match self.read_beside_writers(|snapshot| of_user(snapshot, &user)).transpose() {
+                None => {}
+                Some(Err(error)) if error.code() != Code::DbError => return Err(error),
+                Some(due) => each(self, &user, due)?,
             }
         }
     }
@@ -120,13 +124,18 @@ impl Authority {
         mut each: impl FnMut(Step<'_>),
     ) -> Result<()> {
         let (mut is_begun, mut was_interrupted) = (false, false);
-        self.each_due(user, |authority, due| {
-            if was_interrupted {
-                let message = format!("the key of {} is due, and a signal came first", due.user);
-                let error = Error::new(Code::Cancelled, message).hint("run it again");
-                each(Step::Ends(Renewal::Failed(due.user, error)));
-                return Ok(());
-            }
+        self.each_due(user, |authority, user, due| {
+            let interrupted = || {
+                let message = format!("the key of {user} is due, and a signal came first");
+                Err(Error::new(Code::Cancelled, message).hint("run it again"))
+            };
+            let due = match if was_interrupted { interrupted() } else { due } {
+                Ok(due) => due,
+                Err(error) => {
+                    each(Step::Ends(Renewal::Failed(user.clone(), error)));
+                    return Ok(());
+                }
+            };
             each(Step::Begins(&due));
             if !std::mem::replace(&mut is_begun, true) {
                 authority.store.keep_statements()?;

@@ -66,11 +66,18 @@ pub fn run(args: &Renew, global: &Global, output: &Output) -> Result<()> {
     let count = authority.count_due(user)?;
     let mut report = Report::new(output);
     let failed = if args.dry_run {
-        let say = |_: &mut Authority, due: Due| {
-            report.due(&due);
+        let (mut failed, told) = (0, Caller::of_no_key(output, global));
+        let say = |_: &mut Authority, user: &User, due: Result<Due>| {
+            match due {
+                Ok(due) => report.due(&due),
+                Err(error) => {
+                    failed += 1;
+                    report.renewal(&Renewal::Failed(user.clone(), error), &told);
+                }
+            }
             Ok(())
         };
-        authority.each_due(user, say).map(|()| 0)
+        authority.each_due(user, say).map(|()| failed)
     } else {
         renew(&mut authority, user, count, global, output, &mut report)
     };
