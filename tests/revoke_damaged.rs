@@ -380,3 +380,35 @@ fn a_read_that_fails_leaves_nothing_that_is_only_said_to_be_revoked() {
     );
     assert!(reads > 10, "{reads}");
 }
+
+#[test]
+fn one_flipped_bit_in_an_index_ends_nobody_else_s_key() {
+    for index in ["one_active_key", "keys_of_user"] {
+        for has_one in [true, false] {
+            let (host, other) = Host::with_key_of("web1");
+            let own = has_one.then(|| host.key_from(&["create", "web0"]));
+            host.execute("PRAGMA wal_checkpoint(TRUNCATE)");
+            let (mut database, page) = page_of(&host, index);
+            let at = (page..page + 4096).find(|at| database[*at..].starts_with(b"web1")).unwrap();
+            database[at + 3] ^= 1;
+            host.write("keys.db", &database);
+            let outcome = host.apikey(&["revoke", "web0", "-y"]).run();
+            assert_eq!(outcome.status, if has_one { 0 } else { 4 }, "{index}: {outcome:?}");
+            assert_eq!(host.status_of(&other), "active", "{index}, {has_one}: {outcome:?}");
+            own.iter().for_each(|own| assert_eq!(host.status_of(own), "revoked", "{index}"));
+        }
+    }
+}
+
+#[test]
+fn a_row_whose_status_is_none_is_revoked_and_in_nobody_s_way() {
+    let (host, key, row) = host_with_a_row();
+    let mut database = std::fs::read(host.database()).unwrap();
+    let status = (row..row + 4096).find(|at| database[*at..].starts_with(b"active")).unwrap();
+    database[status + 5] ^= 3;
+    host.write("keys.db", &database);
+    let outcome = host.apikey(&["revoke", "alice", "-y"]).run();
+    assert!(outcome.stderr.starts_with("Revoked 1 unreadable key of alice."), "{outcome:?}");
+    assert_eq!((outcome.status, host.status_of(&key).as_str()), (0, "revoked"));
+    host.key_from(&["create", "alice"]);
+}

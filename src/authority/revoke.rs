@@ -73,21 +73,24 @@ pub(super) fn revoke(
             .hint("restore the database from a backup, and revoke it there"));
     }
     // What these may meet is not to undo what was done.
-    if let Subject::Key(_) = subject {
-        revoked.still_accepted = accepted(store, clock, user);
-    }
-    if revoked.shortfall.by_time && revoked.still_accepted.iter().all(|key| key.stored != Status::Active) {
+    let others = match subject {
+        Subject::User(_) => Some(Vec::new()),
+        Subject::Key(_) => accepted(store, clock, user),
+    };
+    let goes_on = |others: &Vec<Held>| others.iter().any(|key| key.stored == Status::Active);
+    if revoked.shortfall.by_time && others.as_ref().is_some_and(|others| !goes_on(others)) {
         let done = store.write_at_once(clock, |transaction| transaction.renew_no_more(user));
         revoked.shortfall.still_renewed = done.is_err();
     }
+    revoked.still_accepted = others.unwrap_or_default();
     Ok(with_key_files((revoked, kept, under_way), store.location().clone()))
 }
 
-/// What of the user's is accepted, as far as that can be read.
-fn accepted(store: &Store, clock: fn() -> Result<Timestamp>, user: &User) -> Vec<Held> {
+/// What of the user's is accepted; `None` where that cannot be read.
+fn accepted(store: &Store, clock: fn() -> Result<Timestamp>, user: &User) -> Option<Vec<Held>> {
     let by = |looks: &[Look]| store.read_beside_writers(clock()?, |snapshot| snapshot.held_by(looks, user));
-    let held = by(&Look::QUICK).or_else(|_| by(&[Look::Through])).map(|(held, _)| held);
-    held.unwrap_or_default().into_iter().filter(|key| key.status.is_accepted()).collect()
+    let (held, _) = by(&Look::QUICK).or_else(|_| by(&[Look::Through])).ok()?;
+    Some(held.into_iter().filter(|key| key.status.is_accepted()).collect())
 }
 
 /// How much of a revocation is done: less, where damage or a full disk keeps more from being done.

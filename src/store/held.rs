@@ -126,22 +126,40 @@ impl Snapshot<'_> {
     }
 
     /// The same, by these looks: what one of them does not show another does. And whether a row was left out
-    /// that makes no sense.
+    /// that makes no sense. An index may be damaged, or the row: what a key's row does not call the user's is, where
+    /// two looks do.
     pub fn held_by(&self, looks: &[Look], user: &User) -> Result<(Vec<Held>, bool)> {
         let readable = |row: &Row<'_>, now| Ok(Held::read(row, now).ok());
-        let mut held: Vec<Held> = Vec::new();
+        let mut found: Vec<(Held, Vec<Look>)> = Vec::new();
         let mut is_left_out = false;
-        for look in looks {
+        for &look in looks {
             for key in self.all(look.sql(), [user.as_str()], readable)? {
-                match key {
-                    None => is_left_out = true,
-                    Some(key) if held.iter().all(|known| known.prefix != key.prefix) => held.push(key),
-                    Some(_) => {}
+                let Some(key) = key else {
+                    is_left_out = true;
+                    continue;
+                };
+                match found.iter_mut().find(|(known, _)| known.prefix == key.prefix) {
+                    Some((_, by)) if by.contains(&look) => {}
+                    Some((_, by)) => by.push(look),
+                    None => found.push((key, vec![look])),
                 }
+            }
+        }
+        let mut held = Vec::new();
+        for (key, by) in found {
+            if by.len() > 1 || self.is_of(key.prefix, user)? {
+                held.push(key);
             }
         }
         held.sort_by_key(|key| key.stored != Status::Active);
         Ok((held, is_left_out))
+    }
+
+    /// Whether the key's row itself says that it is the user's.
+    fn is_of(&self, prefix: Prefix, user: &User) -> Result<bool> {
+        let sql = "SELECT CAST(user AS TEXT) = ?2 FROM keys NOT INDEXED WHERE prefix = ?1";
+        let says = self.all(sql, params![prefix.bits(), user.as_str()], |row, _| row.get::<_, bool>(0))?;
+        Ok(says == [true])
     }
 
     /// The key with this prefix, and whose it is, as far as that can be read.
@@ -222,12 +240,12 @@ impl Transaction<'_> {
         self.run(|connection| connection.execute_batch("REINDEX keys"))
     }
 
-    /// Revokes whatever else is stored as a key of the user that is accepted: rows that cannot be read. Returns
+    /// Revokes whatever else is stored as a key of the user that was not revoked: rows that cannot be read. Returns
     /// what can be told of each; `None` where its prefix is none.
     pub fn revoke_unreadable(&self, user: &User) -> Result<Vec<Option<Held>>> {
         let sql = concat!(
             revoke_anew!(),
-            "CAST(user AS TEXT) = ?1 AND CAST(status AS TEXT) IN ('active', 'pending', 'retiring') RETURNING prefix"
+            "CAST(user AS TEXT) = ?1 AND ifnull(CAST(status AS TEXT), '') NOT IN ('revoked', 'expired') RETURNING prefix"
         );
         let parameters = params![user.as_str(), self.now.to_string()];
         let read = |row: &Row<'_>, _| {
@@ -235,7 +253,8 @@ impl Transaction<'_> {
             let held = |prefix| Held { prefix, status, stored, expires_at: None, revoked_at: None };
             Ok(Prefix::from_bits(row.get(0)?).map(held))
         };
-        self.unless_damaged(self.remake_indexes().and_then(|()| self.all(sql, parameters, read)))
+        self.unless_damaged(self.remake_indexes())?;
+        self.unless_damaged(self.all(sql, parameters, read))
     }
 
     /// What was done or seen, or nothing where damage keeps that from being: but not where the transaction is undone
