@@ -130,24 +130,23 @@ impl Snapshot<'_> {
     /// two looks do.
     pub fn held_by(&self, looks: &[Look], user: &User) -> Result<(Vec<Held>, bool)> {
         let readable = |row: &Row<'_>, now| Ok(Held::read(row, now).ok());
-        let mut found: Vec<(Held, Vec<Look>)> = Vec::new();
+        let mut found: Vec<(Held, usize)> = Vec::new();
         let mut is_left_out = false;
-        for &look in looks {
+        for look in looks {
             for key in self.all(look.sql(), [user.as_str()], readable)? {
                 let Some(key) = key else {
                     is_left_out = true;
                     continue;
                 };
                 match found.iter_mut().find(|(known, _)| known.prefix == key.prefix) {
-                    Some((_, by)) if by.contains(&look) => {}
-                    Some((_, by)) => by.push(look),
-                    None => found.push((key, vec![look])),
+                    Some((_, looks)) => *looks += 1,
+                    None => found.push((key, 1)),
                 }
             }
         }
         let mut held = Vec::new();
-        for (key, by) in found {
-            if by.len() > 1 || self.is_of(key.prefix, user)? {
+        for (key, looks) in found {
+            if looks > 1 || self.is_of(key.prefix, user)? {
                 held.push(key);
             }
         }
