@@ -265,3 +265,18 @@ impl Drop for Hurried<'_> {
         let _ = self.connection.pragma_update(None, "synchronous", "FULL");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_is_cut_off_where_a_write_failed_and_not_where_a_sync_did() {
+        for (code, is_cut) in
+            [(ffi::SQLITE_FULL, true), (ffi::SQLITE_IOERR_WRITE, true), (ffi::SQLITE_IOERR_FSYNC, false)]
+        {
+            let error = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            assert_eq!(is_cut_off(&error), is_cut, "{code}");
+        }
+    }
+}

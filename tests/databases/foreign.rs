@@ -253,9 +253,15 @@ fn a_newer_schema_that_this_program_can_read_is_read_and_never_written() {
     assert!(fs::read(host.database()).unwrap() == before);
     assert_eq!(fs::metadata(host.path("keys.db-wal")).unwrap().len(), 0);
     // What would run with our rights is refused here, too.
-    host.execute("CREATE TRIGGER thief AFTER INSERT ON notes BEGIN DELETE FROM keys; END");
-    for args in COMMANDS {
-        assert_eq!(outcome_of(&host, args, &key).status, 6, "{args:?}");
+    for thief in [
+        "TRIGGER thief AFTER INSERT ON notes BEGIN DELETE FROM keys; END",
+        "VIEW thief AS SELECT * FROM keys",
+    ] {
+        let host = host.copy();
+        host.execute(&format!("CREATE {thief}"));
+        for args in COMMANDS {
+            assert_eq!(outcome_of(&host, args, &key).status, 6, "{thief}: {args:?}");
+        }
     }
 }
 

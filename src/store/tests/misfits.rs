@@ -51,3 +51,10 @@ fn where_a_log_cannot_be_looked_at_nothing_older_is_shown() {
     let error = look().unwrap_err();
     assert!(error.to_string().contains("look at the log of"), "{error}");
 }
+
+#[test]
+fn a_version_with_another_oldest_reader_than_it_has_is_somebody_else_s() {
+    let standing = |user_version| standing(*TWO, u32::from_be_bytes(*b"akey"), user_version);
+    assert!(matches!(standing(2001), versions::Standing::Newest));
+    assert!(matches!(standing(2002), versions::Standing::Foreign));
+}
