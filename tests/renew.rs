@@ -416,6 +416,17 @@ fn who_is_revoked_while_its_own_reader_is_told_stays_revoked() {
     assert_eq!(renew(&host, 0)["not_due"], 0);
 }
 
+/// What a renewal to which this signal comes when its reload command has made `told` exits with, and says.
+fn renew_ended_by(host: &Host, signal: Signal) -> (Option<i32>, Value) {
+    let run = host.apikey(&["renew", "--json"]).spawn();
+    while !host.path("told").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill(Pid::from_raw(run.id().try_into().unwrap()), signal).unwrap();
+    let output = run.wait_with_output().unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
 #[test]
 fn a_signal_that_ends_a_reload_ends_the_renewal_and_the_next_run_goes_on() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -425,14 +436,8 @@ fn a_signal_that_ends_a_reload_ends_the_renewal_and_the_next_run_goes_on() {
         create(&host, "b", &["--renew-after", "30d"]);
         let b = content(&host, "b");
         make_due(&host);
-        let run = host.apikey(&["renew", "--json"]).spawn();
-        while !host.path("told").exists() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        kill(Pid::from_raw(run.id().try_into().unwrap()), signal).unwrap();
-        let output = run.wait_with_output().unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!((output.status.code(), users(&said["failed"])), (Some(11), vec!["a", "b"]), "{signal}");
+        let (status, said) = renew_ended_by(&host, signal);
+        assert_eq!((status, users(&said["failed"])), (Some(11), vec!["a", "b"]), "{signal}");
         assert_eq!(said["failed"][1]["code"], "CANCELLED");
         assert_eq!(content(&host, "b"), b, "{signal}");
         host.write("go", b"");
@@ -451,14 +456,8 @@ fn a_signal_that_ends_a_reload_ends_the_renewal_whatever_has_become_of_the_key()
         create(&host, "b", &["--renew-after", "30d"]);
         let b = content(&host, "b");
         make_due(&host);
-        let run = host.apikey(&["renew", "--json"]).spawn();
-        while !host.path("told").exists() {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        kill(Pid::from_raw(run.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-        let output = run.wait_with_output().unwrap();
-        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(output.status.code(), Some(11), "{said}");
+        let (status, said) = renew_ended_by(&host, Signal::SIGTERM);
+        assert_eq!(status, Some(11), "{said}");
         assert_eq!((users(&said["renewed"]), users(&said["failed"])), (renewed.to_vec(), failed.to_vec()));
         assert_eq!(content(&host, "b"), b, "{meanwhile}");
         assert_eq!(users(&renew(&host, 0)["renewed"]), ["b"], "{meanwhile}");

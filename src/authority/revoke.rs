@@ -167,8 +167,7 @@ fn end(
         let file = transaction.unless_damaged(transaction.key_file_of_pending(user, key))?;
         Ok(file.map(|file| (key, file)))
     };
-    let under_way: Result<Vec<_>> = pending.clone().filter_map(|key| file_of(key).transpose()).collect();
-    let under_way = under_way?;
+    let under_way = pending.clone().filter_map(|key| file_of(key).transpose()).collect::<Result<Vec<_>>>()?;
     if let Subject::User(_) = subject {
         for key in pending {
             transaction.unless_damaged(transaction.keep_where_delivered(user, key))?;

@@ -168,6 +168,7 @@ mod tests {
     use std::path::PathBuf;
 
     use rusqlite::Connection;
+    use rusqlite::config::DbConfig;
     use tempfile::TempDir;
 
     use super::*;
@@ -184,9 +185,14 @@ mod tests {
             connection.execute(&format!("CREATE TABLE {table} (number INTEGER)"), []).unwrap();
         }
         let log = std::fs::read(path.with_file_name("keys.db-wal")).unwrap();
-        connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
-        drop(connection);
+        leave(connection);
         (folder, path, log)
+    }
+
+    /// Closes it, and leaves the log as it is.
+    fn leave(connection: Connection) {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        drop(connection);
     }
 
     /// The same log, whose header has this at `at`, with all of its sums right, of numbers in this order.
@@ -220,9 +226,7 @@ mod tests {
             assert_eq!(opened.last_commit(0).unwrap(), frames, "{magic:x}");
             let connection = Connection::open(&path).unwrap();
             connection.query_row("SELECT count(*) FROM c", [], |_| Ok(())).unwrap();
-            connection
-                .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
-                .unwrap();
+            leave(connection);
         }
     }
 
