@@ -68,41 +68,43 @@ fn whatever_is_done_and_whoever_is_killed_all_is_as_the_model_says() {
     assert!(config.cases * THREADS < SEQUENCES || !IS_POSSIBLE || tally.has_all_kills(), "{tally}");
 }
 
-#[test]
-fn what_is_revoked_while_it_is_recovered_is_on_its_way_no_more() {
+/// Runs the steps for each call at which one command is killed and another is held.
+fn killed_and_held_at_each_call(steps: impl Fn(u32, u32) -> Vec<Step>) {
     let (mut workers, mut tally) = (Workers::default(), Tally::default());
-    let to_file = Options { file: Change::Set(0), ..Options::default() };
-    let refresh = Command::Refresh { user: 0, grace: None, revoke_first: false, options: Options::default() };
     for (killed_at, held_at) in
         (10..20).flat_map(|killed_at| (4..14).map(move |held_at| (killed_at, held_at)))
     {
-        let steps = [
-            Step::Run(Command::Create(0, to_file), Fate::Killed(killed_at, false)),
-            Step::Run(refresh.clone(), Fate::Held(held_at, Box::new(Command::Revoke(0)))),
-        ];
+        let steps = steps(killed_at, held_at);
         let done = Sequence::new(&mut workers, &mut tally).run(&steps);
         done.unwrap_or_else(|wrong| panic!("{steps:?}: {wrong}"));
     }
 }
 
 #[test]
+fn what_is_revoked_while_it_is_recovered_is_on_its_way_no_more() {
+    let to_file = Options { file: Change::Set(0), ..Options::default() };
+    let refresh = Command::Refresh { user: 0, grace: None, revoke_first: false, options: Options::default() };
+    killed_and_held_at_each_call(|killed_at, held_at| {
+        vec![
+            Step::Run(Command::Create(0, to_file), Fate::Killed(killed_at, false)),
+            Step::Run(refresh.clone(), Fate::Held(held_at, Box::new(Command::Revoke(0)))),
+        ]
+    });
+}
+
+#[test]
 fn who_is_revoked_while_a_pending_key_that_has_expired_is_superseded_stays_revoked() {
-    let (mut workers, mut tally) = (Workers::default(), Tally::default());
     let kept = Options { file: Change::Set(0), renew_after: Change::Set(30), ..Options::default() };
     let options = Options { lifetime: Change::Set(60), ..Options::default() };
     let refresh = Command::Refresh { user: 0, grace: None, revoke_first: false, options };
-    for (killed_at, held_at) in
-        (10..20).flat_map(|killed_at| (4..14).map(move |held_at| (killed_at, held_at)))
-    {
-        let steps = [
+    killed_and_held_at_each_call(|killed_at, held_at| {
+        vec![
             Step::Run(Command::Create(0, kept), Fate::Undisturbed),
             Step::Run(refresh.clone(), Fate::Killed(killed_at, false)),
             Step::Clock(90),
             Step::Run(Command::Renew(None), Fate::Held(held_at, Box::new(Command::Revoke(0)))),
-        ];
-        let done = Sequence::new(&mut workers, &mut tally).run(&steps);
-        done.unwrap_or_else(|wrong| panic!("{steps:?}: {wrong}"));
-    }
+        ]
+    });
 }
 
 /// No test: what the ones above start as another process.
